@@ -1,0 +1,1 @@
+"""The published architectures, one file a paper, built from plain torch modules."""
