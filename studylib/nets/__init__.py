@@ -1,1 +1,34 @@
-"""The published architectures, one file a paper, built from plain torch modules."""
+"""The published architectures, one file a paper, built from plain torch modules.
+
+A constructor has the name of its net and stands here: `studylib.nets.resnet50()`. Where a file has the name of its
+net, that name is the constructor, and the file's other contents are had by `from studylib.nets.googlenet import ROWS`.
+Under `with torch.device("meta"):` a constructor allocates no memory.
+"""
+
+from studylib.nets.alexnet import alexnet
+from studylib.nets.densenet import densenet121, densenet161, densenet169, densenet201, densenet264, densenet_cifar
+from studylib.nets.googlenet import googlenet
+from studylib.nets.lenet import lenet5, lenet_300_100
+from studylib.nets.mobilenet import mobilenet_v1
+from studylib.nets.resnet import resnet50, resnet101, resnet152
+from studylib.nets.vgg import vgg16
+from studylib.nets.xception import xception
+
+__all__ = [
+    "alexnet",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "densenet264",
+    "densenet_cifar",
+    "googlenet",
+    "lenet5",
+    "lenet_300_100",
+    "mobilenet_v1",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "vgg16",
+    "xception",
+]

@@ -1,0 +1,289 @@
+"""Executes a week's notebook from its .py source, into build/weeks/ or, in a stable form, into the .ipynb beside it."""
+
+import ast
+import difflib
+import hashlib
+import os
+import re
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+import yaml
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+from traitlets import default
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KERNEL_ARGUMENTS = [
+    # matplotlib writes its version into every PNG; a new release alone should not change the pictures.
+    "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', 'metadata': {'Software': None}}",
+    "--log-level=ERROR",  # a warning that the line between two processes of this machine is not encrypted
+]
+
+
+class CellError(RuntimeError):
+    """A cell failed; the message names it, shows its code and ends with the error."""
+
+
+class _OwnSpec(KernelSpecManager):
+    """Offers one kernel, the interpreter that runs this: an installed "python3" may be another one."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(resource_dir="", **get_kernel_dict(extra_arguments=KERNEL_ARGUMENTS))
+
+
+class _OwnKernel(AsyncKernelManager):
+    @default("kernel_spec_manager")
+    def _own(self) -> KernelSpecManager:
+        return _OwnSpec()
+
+
+def weeks(root: Path = ROOT) -> dict[str, Path]:
+    """The weeks of the course: name to the notebook's source, weeks/NAME/NAME.py, in order."""
+    return {p.stem: p for p in sorted((root / "weeks").glob("*/*.py")) if p.stem == p.parent.name}
+
+
+def find(name: str, root: Path = ROOT) -> Path:
+    """The source of week `name` (a beginning that fits one week is enough). Raises ValueError listing the weeks."""
+    known = weeks(root)
+    name = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
+    if name in known:
+        return known[name]
+    if name and len(fits := [week for week in known if week.startswith(name)]) == 1:
+        return known[fits[0]]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    guess = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"there is no week {name!r}{guess}\nweeks: {', '.join(known) or 'none'}")
+
+
+def read(source: Path) -> NotebookNode:
+    """The notebook of a .py source, without outputs; a cell's id follows from its text, so that it never changes."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        seen[digest] = seen.get(digest, 0) + 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def read_twin(twin: Path) -> NotebookNode:
+    """The stored notebook. Raises ValueError where the file is damaged."""
+    try:
+        notebook = nbformat.read(twin, as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"{twin} is damaged ({reason})\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}"
+        ) from None
+    return notebook
+
+
+def defaults(notebook: NotebookNode) -> dict[str, Any]:
+    """The names in the cell tagged `parameters` with their default values."""
+    found = {}
+    for name, entry in papermill.inspect_notebook(notebook).items():
+        try:
+            found[name] = ast.literal_eval(entry["default"])
+        except (ValueError, SyntaxError):
+            found[name] = entry["default"]
+    return found
+
+
+def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dict[str, Any]:
+    """NAME=VALUE texts as values, held against the notebook's parameters. Raises ValueError saying what there is."""
+    known, given = defaults(notebook), {}
+    listing = ", ".join(f"{name}={value!r}" for name, value in known.items()) or "none"
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ValueError(f"parameter {pair!r} has no value: write NAME=VALUE, such as FAST=False")
+        if name not in known:
+            raise ValueError(f"{week} has no parameter {name!r}; its parameters and defaults: {listing}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        kind = type(known[name])
+        if kind is str:
+            value = text
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"parameter {name} is {text!r}, expected a value of type {kind.__name__}: {listing}")
+        given[name] = value
+    return given
+
+
+def run(week: str, parameters: Mapping[str, Any] | None = None, root: Path = ROOT) -> Path:
+    """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
+
+    Both are written also where a cell fails, up to that cell. Raises CellError, and ValueError as `find` and
+    `read_twin` do.
+    """
+    source = find(week, root)
+    if (twin := source.with_suffix(".ipynb")).exists():
+        read_twin(twin)
+    target = root / "build" / "weeks" / f"{source.stem}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _execute(read(source), source, dict(parameters or {}), target)
+    finally:
+        if target.exists():
+            page, _ = HTMLExporter().from_filename(str(target), resources={"metadata": {"name": source.stem}})
+            _replace(target.with_suffix(".html"), page)
+    return target.with_suffix(".html")
+
+
+def save(week: str, root: Path = ROOT) -> bool:
+    """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
+
+    Raises CellError where a cell fails; then the twin stays as it was.
+    """
+    source = find(week, root)
+    twin = source.with_suffix(".ipynb")
+    notebook = read(source)
+    try:
+        before = read_twin(twin) if twin.exists() else None
+    except ValueError:
+        before = None  # a damaged twin is what --save is there to repair
+    notebook = _execute(notebook, source, {}, None)
+    text = nbformat.writes(stable(notebook, before)) + "\n"
+    old = twin.read_text(encoding="utf-8") if before is not None else None
+    if text != old:
+        _replace(twin, text)
+    return text != old
+
+
+def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> NotebookNode:
+    """An executed notebook without what changes from run to run.
+
+    As long as no code up to a cell has changed it keeps its outputs of `before` if it is tagged
+    nbval-ignore-output, or if the two differ only in what nbval-sanitize.cfg leaves out of the comparison.
+    """
+    notebook.metadata = nbformat.from_dict(
+        {"jupytext": {"formats": "ipynb,py:percent"}, "kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    )
+    old = {cell.id: cell for cell in before.cells} if before else {}
+    unchanged = True
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        if cell.cell_type != "code":
+            continue
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = output.text.replace("\r\n", "\n")
+        unchanged = unchanged and cell.id in old
+        if unchanged and _may_stay(old[cell.id], cell):
+            cell.outputs = old[cell.id].outputs
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _may_stay(old: NotebookNode, new: NotebookNode) -> bool:
+    if not old.get("outputs") or any(o.output_type == "error" or o.get("name") == "stderr" for o in old.outputs):
+        return False
+    return "nbval-ignore-output" in new.metadata.get("tags", []) or _compared(old) == _compared(new)
+
+
+def _compared(cell: NotebookNode) -> str:
+    """A cell's outputs as nbval compares them: what the patterns of nbval-sanitize.cfg match is replaced."""
+    text = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=cell.outputs, id="x")]))
+    rules = (ROOT / "nbval-sanitize.cfg").read_text(encoding="utf-8")
+    for pattern, replacement in re.findall(r"^regex: (.*)$\n^replace: (.*)$", rules, re.MULTILINE):
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _execute(notebook: NotebookNode, source: Path, parameters: dict[str, Any], target: Path | None) -> NotebookNode:
+    """`notebook` executed by papermill in the source's folder, with a progress bar. Raises CellError."""
+    current: list[NotebookNode] = []
+    started, executed, close = _progress(source.stem, notebook, bool(parameters))
+
+    def remember(cell: NotebookNode, **_: Any) -> None:
+        current[:] = [cell]
+        started(cell)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # papermill's and pyzmq's own; the notebook's are in its outputs
+            return papermill.execute_notebook(
+                notebook,
+                target,
+                parameters,
+                progress_bar=False,
+                cwd=source.parent,
+                kernel_manager_class=_OwnKernel,
+                coalesce_streams=True,
+                on_cell_execute=remember,
+                on_cell_executed=lambda **_: executed(),
+            )
+    except PapermillExecutionError as error:
+        raise CellError(_describe(notebook, source, error.source, f"{error.ename}: {error.evalue}")) from None
+    except DeadKernelError:
+        code = current[0].source if current else ""
+        reason = "the kernel died here (out of memory, or a crash in compiled code)"
+        raise CellError(_describe(notebook, source, code, reason)) from None
+    finally:
+        close()
+
+
+def _progress(week: str, notebook: NotebookNode, extra: bool) -> tuple[Callable, Callable, Callable]:
+    """What to call when a cell starts, when it is done and at the end: a bar in a terminal, elsewhere lines."""
+    total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in notebook.cells) + extra
+    bar = tqdm(total=total, desc=week, unit="cell", file=sys.stdout, disable=not sys.stdout.isatty())
+    done, since, line = 0, time.perf_counter(), ""
+
+    def started(cell: NotebookNode) -> None:
+        nonlocal since, line
+        since = time.perf_counter()
+        line = next((code[:60] for code in cell.source.splitlines() if code.strip() and not code.startswith("#")), "")
+        bar.set_postfix_str(line)
+
+    def executed() -> None:
+        nonlocal done
+        done += 1
+        bar.update()
+        if bar.disable:
+            print(f"{week} {done:3d}/{total} {time.perf_counter() - since:6.1f} s  {line}", flush=True)
+
+    return started, executed, bar.close
+
+
+def _describe(notebook: NotebookNode, source: Path, code: str, error: str) -> str:
+    """Where in the notebook a cell failed, its code, and the error as the last line."""
+    heading, number = "", 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            heading = next(iter(re.findall(r"^#+ +(.+)$", cell.source, re.MULTILINE)[::-1]), heading)
+        number += cell.cell_type == "code"
+        if cell.source == code:
+            break
+    place = f"under “{heading}”" if heading else "before any heading"
+    return f"{source.name}: code cell {number} failed, {place}:\n\n{textwrap.indent(code, '    ')}\n\n{error}"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""Computes the rows of a paper and compares: what is printed, what comes out, and whether the claim was right."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from studylib.ledger import tables
+from studylib.ledger.expressions import costs, evaluate, number
+from studylib.ledger.files import CHECKED, LedgerError, Net, Paper, Row, load, papers
+from studylib.ledger.printed import Printed
+
+
+@dataclass(frozen=True)
+class CheckedRow:
+    """A row with its computation done: `verdict` is what was found, `claimed` what the file says."""
+
+    where: str
+    what: str
+    printed: str
+    computed: str
+    verdict: str
+    claimed: str
+    why: str
+    compute: str
+
+    @property
+    def agrees_with_claim(self) -> bool:
+        """Whether the file claims what was found. A quoted row claims nothing, so nothing contradicts it."""
+        return self.verdict == self.claimed
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checked rows of a paper, a table in a notebook and when printed. `ok` if every row agrees with its claim."""
+
+    paper: Paper
+    rows: tuple[CheckedRow, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(row.agrees_with_claim for row in self.rows)
+
+    def __str__(self) -> str:
+        return tables.as_text(self.paper, self.rows)
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(self.paper, self.rows)
+
+
+class Point(NamedTuple):
+    """A network of the survey: the error in percent as printed, multiply-adds and parameters as counted here.
+
+    `protocol` says how the error was measured; points of different protocols are not comparable.
+    """
+
+    name: str
+    paper: str
+    year: int
+    top1_error: float
+    top5_error: float | None
+    protocol: str
+    where: str
+    macs: int
+    params: int
+
+
+def check(paper: str, where: str | None = None) -> Checked:
+    """Computes every row of `paper` that has a computation; `where="Table 4"` takes only the rows printed there.
+
+    Raises LedgerError if the paper or the place is unknown, or a row cannot be computed.
+    """
+    found = load(paper)
+    rows = [(i, row) for i, row in enumerate(found.rows, 1) if where is None or _printed_at(row, where)]
+    if where is not None and not rows:
+        places = ", ".join(dict.fromkeys(row.where for row in found.rows))
+        raise LedgerError(f"{found.key}.toml has no row printed at {where!r}. It has: {places}.")
+    return Checked(found, tuple(_check(row, f"{found.key}.toml, row {i} ({row.where}: {row.what})") for i, row in rows))
+
+
+def survey() -> list[Point]:
+    """All networks of the ledger with their printed error and counted costs, oldest paper first."""
+    found = sorted((load(paper) for paper in papers()), key=lambda paper: (paper.year, paper.key))
+    return [_point(paper, i, net) for paper in found for i, net in enumerate(paper.nets, 1)]
+
+
+def _printed_at(row: Row, where: str) -> bool:
+    """Whether `row` stands at `where` or at a part of it: "Table 4, conv1" stands at "Table 4"."""
+    return row.where == where or row.where.startswith(f"{where}, ")
+
+
+def _check(row: Row, place: str) -> CheckedRow:
+    computed, verdict = "", row.verdict
+    if row.verdict in CHECKED:
+        try:
+            printed = Printed.parse(row.printed, row.unit, row.precision)
+        except ValueError as error:
+            raise LedgerError(f"{place}, field `printed`: {error}.") from None
+        try:
+            value = number(row.compute)
+        except ValueError as error:
+            raise LedgerError(f"{place}, field `compute`: {error}.") from None
+        computed, verdict = printed.show(value), printed.verdict(value)
+    return CheckedRow(row.where, row.what, row.printed, computed, verdict, row.verdict, row.why, row.compute)
+
+
+def _point(paper: Paper, i: int, net: Net) -> Point:
+    place = f"{paper.key}.toml, net {i} ({net.name})"
+    try:
+        found = costs(evaluate(net.build), net.input)
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise LedgerError(f"{place}, field `build`: {error}.") from None
+    top1 = _error(net.top1_error, net.top1_accuracy, place, "top1")
+    top5 = _error(net.top5_error, net.top5_accuracy, place, "top5") if net.top5_error or net.top5_accuracy else None
+    assert top1 is not None
+    return Point(net.name, paper.paper, paper.year, top1, top5, net.protocol, net.where, found.macs, found.params)
+
+
+def _error(error: str, accuracy: str, place: str, field: str) -> float:
+    """The error in percent, from an error or an accuracy that is printed as "29.4%" or as ".294"."""
+    try:
+        printed = Printed.parse(error or accuracy)
+    except ValueError as problem:
+        raise LedgerError(f"{place}, field `{field}_error`: {problem}.") from None
+    share = printed.value * printed.unit
+    if not 0 < share < 1:
+        raise LedgerError(f"{place}, field `{field}_error`: got {error or accuracy!r}, expected e.g. 29.4% or .294.")
+    return float(100 * (share if error else 1 - share))

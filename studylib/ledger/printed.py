@@ -1,0 +1,63 @@
+"""Says whether a computed value is the number that was printed: to the printed digits, and no further."""
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+
+# What one unit is worth behind a printed number. K is 1000 unless a row says `unit = 1024`.
+UNITS = {
+    "": "1", "x": "1", "times": "1", "bits": "1", "W": "1", "%": "0.01",
+    "K": "1e3", "k": "1e3", "KB": "1e3", "M": "1e6", "MB": "1e6", "million": "1e6",
+    "G": "1e9", "B": "1e9", "GB": "1e9", "billion": "1e9",
+}  # fmt: skip
+NUMBER = re.compile(r"(?P<about>[~≈]\s*)?(?P<digits>-?(\d[\d,]*)?(\.\d+)?)(?P<gap>\s*)(?P<suffix>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A printed number: `value` printed units of `unit` each, of which `quantum` is the last meaningful digit."""
+
+    value: Decimal
+    unit: Decimal
+    quantum: Decimal
+    suffix: str
+
+    @classmethod
+    def parse(cls, text: str, unit: float = 0, precision: int = 0) -> "Printed":
+        """Reads e.g. "4.2M", "1.19%", ".790", "60,965,224", "~70k", "8 times".
+
+        `unit`: what one printed unit is worth, where the suffix does not say it. `precision`: what the last
+        meaningful digit is worth; without it all printed digits count, trailing zeros too. Raises ValueError.
+        """
+        match = NUMBER.fullmatch(text)
+        if match is None or not match["digits"].strip("-"):
+            raise ValueError(f"got {text!r}, which does not begin with a number like 4.2M, 1.19% or 60,965,224")
+        suffix = match["suffix"]
+        if not unit and suffix not in UNITS:
+            raise ValueError(f"unknown unit {suffix!r} in {text!r}: use one of {' '.join(UNITS)}, or give `unit`")
+        value = Decimal(match["digits"].replace(",", ""))
+        quantum = Decimal(precision) if precision else Decimal(1).scaleb(int(value.as_tuple().exponent))
+        if value % quantum:
+            raise ValueError(f"{text!r} is no multiple of the precision {precision}: correct one of them")
+        return cls(value, Decimal(str(unit)) if unit else Decimal(UNITS[suffix]), quantum, match["gap"] + suffix)
+
+    def verdict(self, computed: float) -> str:
+        """"reproduces" if `computed` rounds to the printed digits (half away from zero), "truncates" if only its
+        digits cut off there are the printed ones, else "does not reproduce"."""
+        quotient = self._in_units(computed) / self.quantum
+        for rounding, verdict in ((ROUND_HALF_UP, "reproduces"), (ROUND_DOWN, "truncates")):
+            if quotient.to_integral_value(rounding) * self.quantum == self.value:
+                return verdict
+        return "does not reproduce"
+
+    def show(self, computed: float) -> str:
+        """`computed` in the printed unit, with two digits more than printed; exact where both are integers."""
+        if isinstance(computed, int) and self.unit == 1:
+            return f"{computed:,}{self.suffix}"
+        places = max(0, -int(self.quantum.normalize().as_tuple().exponent) + 2)
+        return f"{self._in_units(computed):,.{places}f}{self.suffix}"
+
+    def _in_units(self, computed: float) -> Decimal:
+        # Twelve digits: 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.
+        exact = Decimal(computed) if isinstance(computed, int) else Decimal(f"{computed:.12g}")
+        return exact / self.unit

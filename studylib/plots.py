@@ -1,0 +1,106 @@
+"""The figures that several notebooks share, in one readable style: a survey, an experiment over seeds, a row of images.
+
+Colours are Okabe and Ito's, which a colour-blind reader can tell apart; where colour carries meaning,
+a marker or a label carries it too.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import matplotlib.ticker
+import numpy as np
+from adjustText import adjust_text
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from studylib.ledger import Point
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#777777",
+)
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW)
+MARKERS = "osD^vPX*<>hd"
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for a notebook; call it once, in the import cell."""
+    mpl.rcParams.update({
+        "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
+        "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "axes.prop_cycle": mpl.cycler(color=COLOURS), "lines.linewidth": 1.8,
+        "legend.frameon": False, "image.cmap": "gray_r",
+    })
+
+
+def survey(points: Sequence[Point], title: str) -> Figure:
+    """Quoted top-1 error (percent, ImageNet validation) against computed multiply-adds, one marker per paper.
+
+    The nets of one paper are joined by a line; hollow markers are errors that were not measured on a single
+    centre crop and compare less well. Raises ValueError where there is nothing to draw.
+    """
+    points = [p for p in points if p.top1_error is not None]
+    if not points:
+        raise ValueError("the survey has no net with a quoted top-1 error: add [[net]] entries to the ledger")
+    papers = list(dict.fromkeys(p.paper for p in sorted(points, key=lambda p: (p.year, p.paper))))
+    fig, ax = plt.subplots(figsize=(8.6, 5.6), layout="constrained")
+    for n, paper in enumerate(papers):
+        group = sorted((p for p in points if p.paper == paper), key=lambda p: p.macs)
+        colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
+        ax.plot([p.macs for p in group], [p.top1_error for p in group], color=colour, lw=1, alpha=0.4)
+        for p in group:
+            single = "single" in p.protocol or "centre" in p.protocol
+            ax.plot(p.macs, p.top1_error, marker, color=colour, ms=7, mfc=colour if single else "white")
+    ax.set_xscale("log")
+    ax.set_yscale("log")  # most networks lie between 20 and 30 %; the small ones would press them together
+    ax.yaxis.set_major_locator(mpl.ticker.FixedLocator(range(15, 65, 5)))
+    ax.yaxis.set_major_formatter("{x:.0f}")
+    ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    ax.set_xlabel("multiply-adds for one image (computed from the published architecture)")
+    ax.set_ylabel("top-1 error on ImageNet, % (quoted)")
+    ax.set_title(title)
+    ax.grid(alpha=0.25)
+    ax.margins(x=0.1, y=0.1)
+    fig.draw_without_rendering()  # the labels are placed against the final layout
+    macs, errors = [p.macs for p in points], [p.top1_error for p in points]
+    labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=8) for p in points]
+    adjust_text(labels, x=macs, y=errors, ax=ax, expand=(1.15, 1.5), min_arrow_len=4,
+                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})
+    return fig
+
+
+def seeds(results: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Figure:
+    """One row a condition, one dot a seed, a bar at the mean: what an experiment over seeds showed.
+
+    results: condition -> one value per seed, in the unit that `xlabel` names.
+    """
+    fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.42 * len(results)), layout="constrained")
+    for row, (name, values) in enumerate(results.items()):
+        colour = COLOURS[row % len(COLOURS)]
+        ax.plot(values, [row] * len(values), "o", color=colour, alpha=0.7, ms=7, mec="white")
+        ax.plot([np.mean(values)] * 2, [row - 0.28, row + 0.28], color=colour, lw=2.5)
+    ax.set_yticks(range(len(results)), list(results))
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    ax.set_title(title)
+    ax.grid(axis="x", alpha=0.25)
+    return fig
+
+
+def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, height: float = 2.2) -> Figure:
+    """A row of pictures (height, width) or (height, width, 3), each with its own title and no axes."""
+    if len(pictures) != len(titles):
+        raise ValueError(f"got {len(pictures)} pictures and {len(titles)} titles: give one title for each picture")
+    shapes = [np.shape(p) for p in pictures]
+    widths = [height * s[1] / s[0] for s in shapes]
+    fig, axes = plt.subplots(1, len(pictures), figsize=(sum(widths) + 0.25 * len(widths), height + 0.75),
+                             gridspec_kw={"width_ratios": widths}, layout="constrained", squeeze=False)
+    for ax, picture, name in zip(axes[0], pictures, titles):
+        ax.imshow(picture)
+        ax.set_title(name, fontsize=9, fontweight="normal")
+        ax.set_axis_off()
+    fig.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return fig
