@@ -5,8 +5,8 @@ Conventions, the same for every net:
 - A MAC is one multiply-add. Counted are convolutions, matrix products and scaled dot product attention, as they really
   run, at batch 1; products with the zeros of padding are counted too.
 - Not counted as MACs, by convention: adding a bias, batch norm (it folds into the convolution before it) and any other
-  normalisation, pooling, resizing, activations, sums and whatever else has no sum of products.
-- An operation that is in neither list is unknown: it is named, and never counted as zero.
+  normalisation, pooling, resizing, activations, and every element-wise product or sum on its own.
+- An operation that is in neither list (`studylib.operations`) is unknown: it is named, and never counted as zero.
 - `params` has every parameter once, shared ones too; `params_no_bn` leaves out batch norm's scale and shift (MobileNet,
   arXiv 1704.04861); `weights` leaves out everything of less than two dimensions, so norms and biases. Batch norm's
   running statistics are `buffers`.
@@ -19,8 +19,9 @@ import copy
 import html
 import math
 import operator
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,65 +31,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from studylib.operations import COUNTED, FREE
 from studylib.receptive import ReceptiveField, receptive_field
 
 __all__ = ["Costs", "ReceptiveField", "Row", "Unknown", "count", "receptive_field"]
-
-
-def _convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, *, out) -> int:
-    """Each output element sums over one kernel; transposed, each input element spreads one kernel."""
-    return (x if transposed else out).numel() * (weight.numel() // weight.shape[0])
-
-
-def _matmul(a, b, *, out) -> int:
-    return a.numel() * (b.shape[-1] if b.dim() > 1 else 1)
-
-
-def _matmul_onto(c, a, b, *, out, **scales) -> int:
-    return _matmul(a, b, out=out)
-
-
-def _attention(query, key, value, *rest, out, **options) -> int:
-    """Query times key for every pair of positions, and those weights times value."""
-    return query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-
-
-_COUNTED: dict[str, Callable[..., int]] = {
-    "convolution": _convolution,
-    **dict.fromkeys(("mm", "bmm", "mv", "dot"), _matmul),
-    **dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), _matmul_onto),
-    "_scaled_dot_product_flash_attention_for_cpu": _attention,
-    "_scaled_dot_product_flash_attention": _attention,
-    "_scaled_dot_product_efficient_attention": _attention,
-}
-"""Operations of torch's aten library that are sums of products, and their multiply-adds."""
-
-_FREE_NAMES = """
-    alias as_strided cat channel_shuffle clone col2im constant_pad_nd copy detach diagonal embedding expand flip gather
-    im2col index index_put index_select lift_fresh masked_fill permute pixel_shuffle pixel_unshuffle reflection_pad1d
-    reflection_pad2d repeat replication_pad1d replication_pad2d roll scatter select slice split split_with_sizes
-    squeeze stack t _to_copy transpose tril triu unbind unfold unsqueeze _unsafe_view view where
-
-    arange bernoulli empty empty_like empty_strided eye fill full full_like linspace new_empty new_full new_ones
-    new_zeros ones ones_like rand rand_like randn randn_like scalar_tensor zero zeros zeros_like
-
-    abs add addcdiv addcmul ceil celu clamp clamp_max clamp_min cos div elu eq erf exp floor floor_divide ge gelu glu
-    gt hardsigmoid hardswish hardtanh isnan le leaky_relu lerp log log1p log_sigmoid_forward logical_and logical_not
-    logical_or lt maximum minimum mish mul native_dropout ne neg pow _prelu_kernel reciprocal relu remainder round
-    rsqrt rsub sigmoid sign silu sin softplus softshrink sqrt sub tanh threshold
-
-    native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm
-    native_layer_norm _fused_rms_norm linalg_vector_norm norm _log_softmax _safe_softmax _softmax logsumexp
-
-    _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d avg_pool2d avg_pool3d
-    max_pool2d_with_indices max_pool3d_with_indices upsample_bicubic2d upsample_bilinear2d upsample_linear1d
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
-
-    all amax amin any argmax argmin cumsum max mean min prod sort std sum topk var var_mean
-"""
-_FREE = frozenset(_FREE_NAMES.split())
-"""Operations of aten that are free by the conventions above (the in-place variants go by the same names): values that
-are moved, made, taken one by one, normalised, pooled or resized, reduced."""
 
 
 class Unknown(NamedTuple):
@@ -228,15 +174,15 @@ class _Counter(TorchDispatchMode):
         operator = func.overloadpacket.__name__
         if operator == "native_batch_norm":
             # The shape is the input's. torch would find it in Python, in more time than all other operations take.
-            return torch.empty_like(args[0]), *torch.empty(2, 0, device="meta").unbind()
+            return _twin(args[0]), torch.empty(0, device="meta"), torch.empty(0, device="meta")
         out = func(*args, **(kwargs or {}))
         plain = operator.removesuffix("_")
-        if plain in _FREE and func.namespace in ("aten", "prim"):
+        if plain in FREE and func.namespace in ("aten", "prim"):
             return out
         name, module, row = self.inside[-1]
         macs = None
-        if plain in _COUNTED and func.namespace == "aten":
-            macs = _COUNTED[plain](*args, **(kwargs or {}), out=out)
+        if plain in COUNTED and func.namespace == "aten":
+            macs = COUNTED[plain](*args, **(kwargs or {}), out=out)
             if not isinstance(module, nn.Linear):
                 self.macs_no_fc += macs
         else:
@@ -257,20 +203,22 @@ def _shape(output: Any) -> tuple[int, ...]:
     return shape[1:] if shape[:1] == (1,) else shape
 
 
+def _twin(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape and type, without data."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
 def _on_meta(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors have shapes but no data, and which has none of the original's hooks."""
     memo: dict[int, Any] = {}
     for part in module.modules():
-        tensors = {**part._parameters, **part._buffers, **vars(part)}
-        for tensor in tensors.values():
-            if is_lazy(tensor):
-                raise ValueError(f"{type(part).__name__} has no shape yet: call the net once on real input, then count")
-            if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
-                twin = torch.empty_like(tensor, device="meta", requires_grad=False)
-                memo[id(tensor)] = nn.Parameter(twin, False) if isinstance(tensor, nn.Parameter) else twin
-        for attribute, hooks in vars(part).items():
-            if attribute.endswith("_hooks") and isinstance(hooks, dict):
-                memo[id(hooks)] = type(hooks)()
+        for name, value in [*part._parameters.items(), *part._buffers.items(), *vars(part).items()]:
+            if name.endswith("_hooks") and isinstance(value, dict):
+                memo[id(value)] = type(value)()
+            elif isinstance(value, torch.Tensor) and id(value) not in memo:
+                if is_lazy(value):
+                    raise ValueError(f"{type(part).__name__} has no shape yet: call the net on real input, then count")
+                memo[id(value)] = nn.Parameter(_twin(value), False) if isinstance(value, nn.Parameter) else _twin(value)
     return copy.deepcopy(module, memo).eval()
 
 
@@ -296,17 +244,27 @@ def _run(counter: _Counter, net: nn.Module, shape: tuple[int, ...]) -> None:
             with counter:
                 net(x)
     except Exception as error:
-        name, part, _ = counter.inside[-1] if counter.inside else ("", net, None)
-        at = f"{name} ({type(part).__name__})"
-        if "meta tensor" in str(error).lower():
-            raise ValueError(
-                f"{type(net).__name__} cannot be counted as a whole: {at} looks at the values of its data, and "
-                f"costs computes shapes only. Count its parts one by one. torch says: {error}"
-            ) from error
-        raise ValueError(
-            f"an input of shape {shape} (without the batch) does not go through {type(net).__name__}: it fails in "
-            f"{at}. Give count() the input_shape that the net is made for. torch says: {error}"
-        ) from error
+        name, part, _ = counter.inside[-1] if counter.inside else (type(net).__name__, net, None)
+        at = f"{name} ({type(part).__name__})" if name != type(part).__name__ else name
+        raise ValueError(_explained(str(error), type(net).__name__, at, shape)) from error
+
+
+def _explained(error: str, net: str, at: str, shape: tuple[int, ...]) -> str:
+    says = "torch says: " + textwrap.shorten(error, 300)
+    if "expected device" in error or "same device" in error:
+        return (
+            f"{net} cannot be counted: {at} uses a tensor that the net does not know of. Register it with "
+            f"register_buffer (a layer in a plain list belongs in an nn.ModuleList). {says}"
+        )
+    if "meta" in error.lower():
+        return (
+            f"{net} cannot be counted as a whole: {at} looks at the values of its data, and costs computes shapes "
+            f"only. Count its parts one by one. {says}"
+        )
+    return (
+        f"an input of shape {shape} (without the batch) does not go through {net}: it fails in {at}. "
+        f"Give count() the input_shape that the net is made for. {says}"
+    )
 
 
 def count(module: nn.Module, input_shape: Sequence[int] = (3, 224, 224)) -> Costs:
@@ -330,7 +288,8 @@ def count(module: nn.Module, input_shape: Sequence[int] = (3, 224, 224)) -> Cost
     rows = counter.rows[:called] + [row for row in counter.rows[called:] if row.params]
     unknown = tuple(counter.unknown)
     if unknown:
-        warnings.warn(f"{type(module).__name__} runs operations that costs has no rule for: {unknown}", stacklevel=2)
+        places = "; ".join(f"{operation} in {name}" for name, operation in unknown)
+        warnings.warn(f"costs has no rule for {places}: {type(module).__name__} costs at least this", stacklevel=2)
     params = {id(p): p.numel() for p in net.parameters()}
     norm = {id(p) for part in net.modules() if isinstance(part, _BatchNorm) for p in part.parameters()}
     buffers = {id(b): b.numel() for name, b in net.named_buffers() if not name.endswith("num_batches_tracked")}

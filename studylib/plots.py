@@ -78,7 +78,7 @@ def seeds(results: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Fi
     results: condition -> one value per seed, in the unit that `xlabel` names.
     """
     fig, ax = plt.subplots(figsize=(7.5, 0.8 + 0.42 * len(results)), layout="constrained")
-    for row, (name, values) in enumerate(results.items()):
+    for row, values in enumerate(results.values()):
         colour = COLOURS[row % len(COLOURS)]
         ax.plot(values, [row] * len(values), "o", color=colour, alpha=0.7, ms=7, mec="white")
         ax.plot([np.mean(values)] * 2, [row - 0.28, row + 0.28], color=colour, lw=2.5)
@@ -98,7 +98,7 @@ def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, he
     widths = [height * s[1] / s[0] for s in shapes]
     fig, axes = plt.subplots(1, len(pictures), figsize=(sum(widths) + 0.25 * len(widths), height + 0.75),
                              gridspec_kw={"width_ratios": widths}, layout="constrained", squeeze=False)
-    for ax, picture, name in zip(axes[0], pictures, titles):
+    for ax, picture, name in zip(axes[0], pictures, titles, strict=True):
         ax.imshow(picture)
         ax.set_title(name, fontsize=9, fontweight="normal")
         ax.set_axis_off()

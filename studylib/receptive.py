@@ -156,8 +156,8 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
 
 
 def _axes(net: nn.Module) -> int:
-    """1, 2 or 3: the dimensions of the net's windows, by their classes' names; 2 where there is none."""
-    axes = {int(type(part).__name__[-2]) for part in net.modules() if type(part) in _WINDOWS}
+    """1, 2 or 3: the dimensions of the net's windows, read off their names (Conv2d); 2 where there is none."""
+    axes = {int(kind.__name__[-2]) for kind in _WINDOWS if any(isinstance(part, kind) for part in net.modules())}
     if len(axes) > 1:
         raise ValueError(f"{type(net).__name__} mixes layers of {sorted(axes)} dimensions")
     return axes.pop() if axes else 2

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from traitlets import default
 
 ROOT = Path(__file__).resolve().parents[2]
+SANITIZE = ROOT / "nbval-sanitize.cfg"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KERNEL_ARGUMENTS = [
     # matplotlib writes its version into every PNG; a new release alone should not change the pictures.
@@ -53,14 +54,14 @@ class _OwnKernel(AsyncKernelManager):
         return _OwnSpec()
 
 
-def weeks(root: Path = ROOT) -> dict[str, Path]:
+def weeks() -> dict[str, Path]:
     """The weeks of the course: name to the notebook's source, weeks/NAME/NAME.py, in order."""
-    return {p.stem: p for p in sorted((root / "weeks").glob("*/*.py")) if p.stem == p.parent.name}
+    return {p.stem: p for p in sorted((ROOT / "weeks").glob("*/*.py")) if p.stem == p.parent.name}
 
 
-def find(name: str, root: Path = ROOT) -> Path:
+def find(name: str) -> Path:
     """The source of week `name` (a beginning that fits one week is enough). Raises ValueError listing the weeks."""
-    known = weeks(root)
+    known = weeks()
     name = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
     if name in known:
         return known[name]
@@ -86,11 +87,12 @@ def read(source: Path) -> NotebookNode:
 
 def read_twin(twin: Path) -> NotebookNode:
     """The stored notebook. Raises ValueError where the file is damaged."""
+    content = twin.read_bytes()
     try:
-        notebook = nbformat.read(twin, as_version=4)
+        notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
-    except (ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise ValueError(
             f"{twin} is damaged ({reason})\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}"
         ) from None
@@ -131,16 +133,16 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
     return given
 
 
-def run(week: str, parameters: Mapping[str, Any] | None = None, root: Path = ROOT) -> Path:
+def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
 
     Both are written also where a cell fails, up to that cell. Raises CellError, and ValueError as `find` and
     `read_twin` do.
     """
-    source = find(week, root)
+    source = find(week)
     if (twin := source.with_suffix(".ipynb")).exists():
         read_twin(twin)
-    target = root / "build" / "weeks" / f"{source.stem}.ipynb"
+    target = ROOT / "build" / "weeks" / f"{source.stem}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         _execute(read(source), source, dict(parameters or {}), target)
@@ -151,12 +153,12 @@ def run(week: str, parameters: Mapping[str, Any] | None = None, root: Path = ROO
     return target.with_suffix(".html")
 
 
-def save(week: str, root: Path = ROOT) -> bool:
+def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
     Raises CellError where a cell fails; then the twin stays as it was.
     """
-    source = find(week, root)
+    source = find(week)
     twin = source.with_suffix(".ipynb")
     notebook = read(source)
     try:
@@ -205,7 +207,7 @@ def _may_stay(old: NotebookNode, new: NotebookNode) -> bool:
 def _compared(cell: NotebookNode) -> str:
     """A cell's outputs as nbval compares them: what the patterns of nbval-sanitize.cfg match is replaced."""
     text = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=cell.outputs, id="x")]))
-    rules = (ROOT / "nbval-sanitize.cfg").read_text(encoding="utf-8")
+    rules = SANITIZE.read_text(encoding="utf-8")
     for pattern, replacement in re.findall(r"^regex: (.*)$\n^replace: (.*)$", rules, re.MULTILINE):
         text = re.sub(pattern, replacement, text)
     return text

@@ -11,16 +11,15 @@ import linecache
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from . import occupancy as _occupancy
-from . import ptxas
-from .compiled import Compiled, source_line
-from .ptxas import NotAvailable
+from studylib.gpu import occupancy as _occupancy
+from studylib.gpu import ptxas
+from studylib.gpu.compiled import Compiled, source_line
+from studylib.gpu.device import DeviceArray
+from studylib.gpu.ptxas import NotAvailable
 
 _patching = threading.Lock()
 
@@ -83,9 +82,9 @@ def compile(
 
 
 def _dispatcher(kernel: Any) -> Any:
-    from numba import cuda
+    from numba import config, cuda
 
-    if not hasattr(cuda, "compile_ptx"):
+    if getattr(config, "ENABLE_CUDASIM", 0):
         raise NotAvailable("Numba's simulator is on; unset NUMBA_ENABLE_CUDASIM and start Python anew")
     if hasattr(kernel, "typeof_pyval") and hasattr(kernel, "targetoptions"):
         return kernel
@@ -105,12 +104,13 @@ def _argument_types(dispatcher: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _argument_type(dispatcher: Any, name: str, arg: Any) -> Any:
     if not isinstance(arg, list | str | dict | set | None):
-        try:
-            if hasattr(arg, "detach") and arg.device.type == "cpu":
+        # Numba answers a type that it does not know with one of four kinds of exception.
+        with suppress(Exception):
+            if isinstance(arg, DeviceArray):
+                arg = arg._data
+            elif hasattr(arg, "detach") and arg.device.type == "cpu":
                 arg = arg.detach().numpy()
-            return dispatcher.typeof_pyval(np.asarray(arg) if isinstance(arg, np.ndarray) else arg)
-        except (ValueError, TypeError, NotImplementedError):
-            pass
+            return dispatcher.typeof_pyval(arg)
     raise TypeError(
         f"argument {name} is of type {type(arg).__name__}, which no kernel takes; pass a NumPy array or a number, "
         "such as np.asarray(...) of it"

@@ -92,7 +92,9 @@ def float64_lines(ptx: str) -> tuple[tuple[str, int], ...]:
 
 def positions(ptx: str, pattern: str) -> set[tuple[str, int]]:
     """The source positions (file, line) of the PTX lines that begin with `pattern`."""
-    files = dict(re.findall(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', ptx, re.MULTILINE))
+    # Numba puts the current folder in front of names such as <ipython-input-3-...>.
+    named = r'^\s*\.file\s+(\d+)\s+"(?:.*[/\\](?=<))?([^"]*)"'
+    files = dict(re.findall(named, ptx, re.MULTILINE))
     at, found = ("", 0), set()
     for text in ptx.splitlines():
         if moved := re.match(r"\s*\.loc\s+(\d+)\s+(\d+)(?:.*\binlined_at\s+(\d+)\s+(\d+))?", text):

@@ -28,7 +28,7 @@ class CheckedRow:
         return self.verdict == self.claimed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checked:
     """The checked rows of a paper, a table in a notebook and when printed. `ok` if every row agrees with its claim."""
 
@@ -41,6 +41,8 @@ class Checked:
 
     def __str__(self) -> str:
         return tables.as_text(self.paper, self.rows)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return tables.as_html(self.paper, self.rows)
@@ -110,7 +112,6 @@ def _point(paper: Paper, i: int, net: Net) -> Point:
         raise LedgerError(f"{place}, field `build`: {error}.") from None
     top1 = _error(net.top1_error, net.top1_accuracy, place, "top1")
     top5 = _error(net.top5_error, net.top5_accuracy, place, "top5") if net.top5_error or net.top5_accuracy else None
-    assert top1 is not None
     return Point(net.name, paper.paper, paper.year, top1, top5, net.protocol, net.where, found.macs, found.params)
 
 

@@ -76,7 +76,11 @@ class Paper:
 
 def papers() -> list[str]:
     """The keys of all papers in the ledger, in alphabetical order: what `load` and `check` take."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    keys = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    for key in keys:
+        if key != _key(key):
+            raise LedgerError(f"{key}.toml: a file's name has small letters and underscores: name it {_key(key)}.toml.")
+    return keys
 
 
 def load(paper: str) -> Paper:
@@ -166,7 +170,7 @@ def _value(name: str, value: Any, place: str) -> Any:
         return tuple(value)
     if not isinstance(value, str) or not value.strip():
         _refuse(place, name, f"got {value!r}, expected text in quotes. An optional field is left out, not left empty.")
-    return value.strip()
+    return " ".join(value.split())  # a long formula or sentence may stand on several lines
 
 
 def _refuse_twins(file: str, kind: str, field: str, names: list[tuple[str, ...]]) -> None:

@@ -42,8 +42,10 @@ class Printed:
         return cls(value, Decimal(str(unit)) if unit else Decimal(UNITS[suffix]), quantum, match["gap"] + suffix)
 
     def verdict(self, computed: float) -> str:
-        """"reproduces" if `computed` rounds to the printed digits (half away from zero), "truncates" if only its
-        digits cut off there are the printed ones, else "does not reproduce"."""
+        """What `computed` does: it "reproduces" the printed digits if it rounds to them (half away from zero).
+
+        It "truncates" if only cutting it off after the last printed digit gives them, and else "does not reproduce".
+        """
         quotient = self._in_units(computed) / self.quantum
         for rounding, verdict in ((ROUND_HALF_UP, "reproduces"), (ROUND_DOWN, "truncates")):
             if quotient.to_integral_value(rounding) * self.quantum == self.value:
@@ -55,7 +57,8 @@ class Printed:
         if isinstance(computed, int) and self.unit == 1:
             return f"{computed:,}{self.suffix}"
         places = max(0, -int(self.quantum.normalize().as_tuple().exponent) + 2)
-        return f"{self._in_units(computed):,.{places}f}{self.suffix}"
+        rounded = self._in_units(computed).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP) + 0  # + 0: no "-0.00"
+        return f"{rounded:,}{self.suffix}"
 
     def _in_units(self, computed: float) -> Decimal:
         # Twelve digits: 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.

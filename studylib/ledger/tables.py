@@ -1,93 +1,86 @@
 """Draws the checked rows of a paper as a table: in a notebook, light or dark, and as plain text."""
 
-import io
+import textwrap
 from collections import Counter
 from html import escape
+from itertools import zip_longest
 from typing import TYPE_CHECKING
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from studylib.ledger.files import Paper
 
 if TYPE_CHECKING:
     from studylib.ledger.checking import CheckedRow
 
-# A symbol and a word tell the verdicts apart without colour. The colours are blue, ochre and vermilion, which the
-# colour-blind can tell apart, in a lightness that shows on white as well as on black.
+# Symbol and word tell the verdicts apart without colour; only the symbol is coloured, in blue, ochre and vermilion
+# (the colour-blind can tell them apart) of a lightness that shows on white as well as on black.
 MARKS = {
-    "reproduces": ("✓", "#2580b5"),
+    "reproduces": ("✓", "#2a86bd"),
     "truncates": ("≈", "#a07d10"),
     "does not reproduce": ("✗", "#d4551f"),
     "quoted": ("“", "#808080"),
     "not verified": ("?", "#808080"),
 }
-WIDTHS = {"Where": 13, "What": 30, "Printed": 12, "Computed": 14, "Verdict": 31}
+HEAD = ("Where", "What", "Printed", "Computed", "Verdict")
+COLUMNS = (16, 38, 15, 15, 18)  # characters, with two between them: 110 in all
+SHARES = (13, 30, 12, 14, 31)  # percent of the width
 CELL = "text-align:left;vertical-align:top;padding:3px 8px;white-space:normal;overflow-wrap:break-word"
 
 
 def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
-    """A table of at most 110 columns."""
-    table = Table(box=box.ASCII2, title=heading(paper), title_justify="left", caption=summary(rows), width=110,
-                  caption_justify="left", show_lines=any(row.why for row in rows))  # fmt: skip
-    for name in ("Where", "What"):
-        table.add_column(name, overflow="fold")
-    for name in ("Printed", "Computed"):
-        table.add_column(name, overflow="fold", min_width=8)
-    table.add_column("Verdict", overflow="fold", min_width=24)
+    """A plain table of at most 110 columns; why a row does not reproduce stands below it."""
+    lines = [heading(paper), *_line(*HEAD), "-" * 110]
     for row in rows:
-        why = f": {row.why}" if row.why else ""
-        table.add_row(*(_literal(cell) for cell in (row.where, row.what, row.printed, row.computed or "-",
-                                                    verdict(row) + why)))  # fmt: skip
-    out = io.StringIO()
-    Console(file=out, width=110, color_system=None, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        lines += _line(row.where, row.what, row.printed, row.computed or "-", verdict(row))
+        lines += textwrap.wrap(row.why, 110, initial_indent=" " * 18 + "why: ", subsequent_indent=" " * 23)
+    return "\n".join([*lines, "-" * 110, summary(rows)])
 
 
 def as_html(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
     """A table that wraps within the page, with inline styles; text and background colours are the page's own."""
-    columns = "".join(f'<col style="width:{width}%">' for width in WIDTHS.values())
-    head = "".join(f'<th style="{CELL}">{name}</th>' for name in WIDTHS)
+    columns = "".join(f'<col style="width:{share}%">' for share in SHARES)
+    head = "".join(f'<th style="{CELL}">{name}</th>' for name in HEAD)
     body = "".join(_html_row(row) for row in rows)
     return (
         '<table style="width:100%;max-width:900px;table-layout:fixed;border-collapse:collapse;margin:0.5em 0">'
         f'<caption style="text-align:left;caption-side:top;padding:3px 8px">{escape(heading(paper))}<br>'
-        f'<span style="opacity:0.75">{escape(summary(rows))}</span></caption>'
+        f'<span style="opacity:0.8">{escape(summary(rows))}</span></caption>'
         f"<colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
 def heading(paper: Paper) -> str:
     """The paper in one line."""
-    return f"{paper.paper} ({paper.year}), {paper.link}"
+    return f"{paper.paper} ({paper.year}), {paper.link}: what it prints, computed again"
 
 
 def summary(rows: "tuple[CheckedRow, ...]") -> str:
     """How many rows there are of each verdict, and how many contradict their file."""
     counts = Counter(row.verdict for row in rows)
-    words = {"reproduces": "reproduce", "truncates": "truncated", "does not reproduce": "do not reproduce"}
-    parts = [f"{counts[name]} {words.get(name, name)}" for name in MARKS if counts[name]]
+    parts = [f"{name} {counts[name]}" for name in MARKS if counts[name]]
     wrong = sum(not row.agrees_with_claim for row in rows)
-    parts += [f"{wrong} CONTRADICT THE LEDGER FILE"] if wrong else []
-    return f"{len(rows)} rows: {', '.join(parts)}"
+    parts += [f"OTHERWISE THAN CLAIMED {wrong}"] if wrong else []
+    return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}: {', '.join(parts)}"
 
 
 def verdict(row: "CheckedRow") -> str:
     """What was found, and the claim where it differs."""
-    return row.verdict if row.agrees_with_claim else f"{row.verdict} (BUT THE LEDGER CLAIMS: {row.claimed})"
+    return row.verdict if row.agrees_with_claim else f"{row.verdict} (BUT CLAIMED: {row.claimed})"
 
 
-def _literal(cell: str):
-    from rich.text import Text
-
-    return Text(cell)
+def _line(*cells: str) -> list[str]:
+    """One row of the plain table, on as many lines as its longest cell needs."""
+    wrapped = [textwrap.wrap(cell, width) for cell, width in zip(cells, COLUMNS, strict=True)]
+    padded = (
+        "  ".join(part.ljust(width) for part, width in zip(parts, COLUMNS, strict=True)).rstrip()
+        for parts in zip_longest(*wrapped, fillvalue="")
+    )
+    return list(padded)
 
 
 def _html_row(row: "CheckedRow") -> str:
     symbol, colour = MARKS[row.verdict]
-    mark = f'<span style="color:{colour};font-weight:bold">{symbol}</span> {escape(verdict(row))}'
-    why = f'<div style="opacity:0.85;font-size:0.92em;margin-top:2px">{escape(row.why)}</div>' if row.why else ""
+    mark = f'<span style="color:{colour};font-weight:bold" aria-hidden="true">{symbol}</span> {escape(verdict(row))}'
+    why = f'<div style="font-size:0.92em;margin-top:2px">{escape(row.why)}</div>' if row.why else ""
     computed = f'<span title="{escape(row.compute)}">{escape(row.computed)}</span>' if row.compute else "–"
     cells = (escape(row.where), escape(row.what), escape(row.printed), computed, mark + why)
     return "<tr>" + "".join(f'<td style="{CELL}">{cell}</td>' for cell in cells) + "</tr>"

@@ -79,6 +79,8 @@ class DenseNet(nn.Module):
             self.features.add_module(f"denseblock{number}", block)
             if number < len(blocks):
                 kept = int(compression * channels)
+                if kept < 1:
+                    raise ValueError(f"compression {compression} leaves none of {channels} channels")
                 self.features.add_module(f"transition{number}", Transition(channels, kept))
                 channels = kept
         self.features.add_module(f"norm{len(blocks) + 1}", nn.BatchNorm2d(channels))

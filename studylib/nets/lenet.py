@@ -25,9 +25,9 @@ def lenet_300_100(num_classes: int = 10) -> nn.Sequential:
 def lenet5(num_classes: int = 10) -> nn.Sequential:
     """Two 5x5 convolutions and two linear layers. Input: (batch, 1, 28, 28).
 
-    This is Caffe's LeNet (20 and 50 maps, 500 units), the net that the compression papers call LeNet-5, with its only
-    ReLU after the 500 units. The net of 1998 has 6 and 16 maps, a partly connected second convolution and about 60,000
-    weights.
+    This is Caffe's LeNet (20 and 50 maps, 500 units, its only ReLU after those), the net that the compression papers
+    call LeNet-5: 430,500 weights and 580 biases. The net of 1998 has 6 and 16 maps, a partly connected second
+    convolution and about 60,000 weights.
     """
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),

@@ -14,6 +14,7 @@ NVIDIA = [
     ((7, 5), 80, 3991, 5, 16, "blocks and shared memory"),
     ((7, 5), 96, 0, 128, 5, "registers"),
     ((7, 5), 132, 49151, 384, 1, "registers and shared memory"),
+    ((7, 5), 20, 6500, 32, 9, "shared memory"),
     ((7, 5), 65, 0, 1024, 0, "registers"),
     ((8, 0), 29, 0, 32, 32, "blocks"),
     ((8, 0), 64, 0, 32, 32, "blocks and registers"),

@@ -22,13 +22,14 @@ import heapq
 import math
 from collections import Counter
 from fractions import Fraction
+from itertools import pairwise
 from time import perf_counter
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from IPython.display import display
+from IPython.display import Markdown, display
 from scipy.linalg import solve_triangular
 from sklearn.datasets import load_sample_image
 from torch import nn
@@ -38,6 +39,7 @@ from studylib.costs import count, receptive_field
 from studylib.training import Summary, accuracy, fit, over_seeds
 
 plots.use_style()
+torch.set_num_threads(1)  # networks this small lose more by waiting for a second core than they gain
 SEEDS = (SEED, SEED + 1, SEED + 2)
 digits = data.digits(seed=SEED)
 mnist = data.mnist_or_digits(DATA)
@@ -206,7 +208,7 @@ fig.colorbar(drawn, label="weight");
 # convolution's assumption is now false. If it was worth something, the convolution must lose by the shuffle.
 
 # %%
-EXAMPLES, EPOCHS = (1000, 20) if FAST else (1000, 60)
+EXAMPLES, EPOCHS = (1000, 10) if FAST else (1000, 60)
 side = mnist.train_x.shape[-1]
 shuffle = torch.randperm(side * side, generator=torch.Generator().manual_seed(SEED))
 
@@ -220,13 +222,12 @@ def convolutional():
     return nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(),
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(64 * 4 * 4, 10),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
     )
 
 
 def fully_connected():
-    return nn.Sequential(nn.Flatten(), nn.Linear(side * side, 42), nn.ReLU(), nn.Linear(42, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(side * side, 26), nn.ReLU(), nn.Linear(26, 10))
 
 
 few = data.Dataset(mnist.train_x[:EXAMPLES], mnist.train_y[:EXAMPLES], mnist.test_x[:2000], mnist.test_y[:2000])
@@ -242,11 +243,11 @@ plots.images(
 );
 
 # %% tags=["nbval-ignore-output"]
-def trained_accuracy(make, images, epochs):
+def trained_accuracy(make, images, epochs, lr=3e-3):
     """A function of the seed: build, train, return the test accuracy in percent."""
     def run(seed):
         net = make()
-        fit(net, images, epochs=epochs, lr=3e-3, optimizer="adam", batch_size=50, seed=seed, evaluate=False, show=False)
+        fit(net, images, epochs=epochs, lr=lr, optimizer="adam", batch_size=50, seed=seed, evaluate=False, show=False)
         return 100 * accuracy(net, images.test_x, images.test_y)
     return run
 
@@ -273,8 +274,8 @@ assert min(lost["convolutional"]) > max(lost["fully connected"])
 print("in each of three seeds the convolution loses more by the shuffle than the fully connected network does")
 
 # %% [markdown]
-# What this shows: on these images, with this little data, knowing which pixels are neighbours is worth several
-# points, and the convolution is what uses it. What it does not show: that this convolution is the best way to use it,
+# What this shows: on these images, with this little data, knowing which pixels are neighbours is worth some points,
+# and the convolution is what uses it. What it does not show: that this convolution is the best way to use it,
 # or how much is left of the gain with a million training images.
 
 # %% [markdown]
@@ -338,24 +339,33 @@ for name in ("AlexNet", "VGG-16", "ResNet-50"):
 # %% [markdown]
 # ## 1.6 Do the papers' numbers come out?
 #
-# The **ledger** holds what the papers printed, and the computation of each number from the architecture. *Truncates*
-# means that the paper cut off digits where one would round. *Quoted* rows (accuracies, mostly) were not checked:
-# that would take ImageNet and a few hundred GPU hours. Rows that do not reproduce say why.
+# The **ledger** holds what the papers printed, each number with a computation from the architecture. A row *reproduces* when the
+# computed value rounds to the printed digits, and *truncates* when the paper cut digits off where one would round.
+# *Quoted* rows (accuracies, mostly) were not checked: that would take ImageNet and a few hundred GPU hours. Rows that do
+# not reproduce say why. Here is one table of each paper; `study ledger NAME` shows the rest.
 
 # %%
-display(ledger.check("alexnet"))
+display(ledger.check("alexnet", where="Figure 2"))
 
 # %%
-display(ledger.check("vgg"))
+display(ledger.check("googlenet", where="Table 1"))
 
 # %%
-display(ledger.check("googlenet"))
+display(ledger.check("resnet", where="ResNeXt, Table 1"))
 
 # %%
-display(ledger.check("resnet"))
+display(ledger.check("densenet", where="Table 2"))
+
+# %% [markdown]
+# And all rows of all papers of this week, counted by verdict. The tests of this repository fail when a row claims one
+# verdict and gets another.
 
 # %%
-display(ledger.check("densenet"))
+for paper in ledger.papers():
+    checked = ledger.check(paper)
+    assert checked.ok
+    verdicts = Counter(row.verdict for row in checked.rows)
+    print(f"{paper:17s} {len(checked.rows):3d} rows:  " + ",  ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
 
 # %% [markdown]
 # ## 1.7 The survey figure
@@ -454,7 +464,7 @@ axes[4].text(1, C * C / params[-1] + 0.25, "the 1x1 convolution alone", fontsize
 axes[4].set(xlabel="segments k", ylabel="parameters, relative to depthwise", ylim=(0, None))
 fig.suptitle("More segments, fewer connections: from k = 16 on, the 1x1 convolution is what costs", fontsize=11,
              fontweight="bold", x=0.01, ha="left")
-assert [k for k, p in zip(ks, params) if C * C > p / 2][0] == 16
+assert next(k for k, p in zip(ks, params) if p < 2 * C * C) == 16
 
 # %% [markdown]
 # ## 2.3 A clue in the oldest table
@@ -474,13 +484,19 @@ for name, stem in (("dense", dense_stem), ("separable", separable_stem)):
     print(f"{name:10s}{cost.params:6d} parameters = {cost.params / 1000:.1f} K of 1000 = {cost.params / 1024:.1f} K of 1024,"
           f"  {cost.macs / 1e6:5.1f} M multiply-adds")
 clue = count(separable_stem, (3, 224, 224))
-assert f"{clue.params / 1000:.1f}K" == "2.7K" and f"{clue.macs / 1e6:.0f}M" == "34M"
+with_biases = clue.params + 64  # one for each output of the 1x1 convolution
+print(f"with the 64 biases of the 1x1 convolution: {with_biases} parameters = {with_biases / 1024:.1f} K of 1024")
+assert f"{clue.params / 1000:.1f}" == f"{with_biases / 1024:.1f}" == "2.7" and f"{clue.macs / 1e6:.0f}" == "34"
 
 # %% [markdown]
-# The separable stem fits both printed numbers and the dense one neither. Two cautions. That the multiplier is eight is
-# our inference, the paper does not print it. And the fit of the parameters takes K for a thousand, while the table's other
-# rows only come out when K is 1024, with which this row would have been printed as 2.6K.
-#
+# The separable stem fits both printed numbers and the dense one is far from either. Two cautions. That the multiplier is
+# eight is our inference, the paper does not print it. And 2.7K comes out in two ways, with K a thousand, or with K 1024 as
+# in the table's other rows and 64 biases; which of them the authors meant we cannot tell. All rows about it:
+
+# %%
+display(ledger.check("googlenet", where="Table 1, convolution 7x7/2"))
+
+# %% [markdown]
 # ## 2.4 The depthwise separable convolution
 #
 # MobileNet (arXiv 1704.04861) turns the order around, space first and channels second. A **depthwise** filter
@@ -551,7 +567,16 @@ for M, N, D in ((32, 64, 112), (128, 128, 56), (512, 512, 14), (1024, 1024, 7)):
 # stride 2 in a place where the sizes on both sides are equal, and Table 2 has two digits exchanged.
 
 # %%
-display(ledger.check("mobilenet_v1"))
+display(ledger.check("mobilenet", where="Table 1"))
+
+# %%
+display(ledger.check("mobilenet", where="Table 2"))
+
+# %%
+display(ledger.check("mobilenet", where="Table 3"))
+
+# %%
+display(ledger.check("mobilenet", where="Table 4"))
 
 # %%
 with torch.device("meta"):
@@ -644,11 +669,11 @@ ax.margins(0.25);
 # %% [markdown]
 # ## 2.7 Experiment: what do the segments cost in accuracy?
 #
-# Fixed width, digits of 8x8 pixels, three blocks of 1x1 and spatial convolution with $k$ segments, and once the
+# Fixed width, digits of 8x8 pixels, two blocks of 1x1 and spatial convolution with $k$ segments; and once the
 # 1x1 convolutions alone, which see no neighbours after the first layer. Can these images tell the designs apart?
 
 # %%
-def segmented(k, width=32, blocks=3):
+def segmented(k, width=24, blocks=2):
     """A small classifier for 8x8 digits; k segments in each spatial convolution, k = 0 for none at all."""
     layers = [nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for _ in range(blocks):
@@ -659,32 +684,37 @@ def segmented(k, width=32, blocks=3):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
-designs = {"1 segment (dense)": 1, "4 segments": 4, "32 segments (depthwise)": 32, "1x1 convolutions alone": 0}
+designs = {"1 segment (dense)": 1, "4 segments": 4, "24 segments (depthwise)": 24, "1x1 convolutions alone": 0}
 for name, k in designs.items():
     cost = count(segmented(k), (1, 8, 8))
-    print(f"{name:26s}{cost.params:7d} parameters{cost.macs:9d} multiply-adds")
+    print(f"{name:26s}{cost.params:7,d} parameters{cost.macs:11,d} multiply-adds")
 
 # %% tags=["nbval-ignore-output"]
 epochs = 8 if FAST else 24
 segments = {
-    name: over_seeds(trained_accuracy(lambda k=k: segmented(k), digits, epochs), SEEDS, "%")
+    name: over_seeds(trained_accuracy(lambda k=k: segmented(k), digits, epochs, lr=1e-2), SEEDS, "%")
     for name, k in designs.items()
 }
 for name, summary in segments.items():
     print(f"{name:26s} {summary}")
 plots.seeds({name: summary.values for name, summary in segments.items()},
-            "Segments: no difference that these images could show", "test accuracy, %")
+            "Only the network that sees no neighbours falls behind clearly", "test accuracy, %")
 
 # %%
-assert segments["1x1 convolutions alone"].mean < min(s.mean for name, s in segments.items() if "segment" in name)
-one_image = 100 / len(digits.test_y)
-print(f"one test image is {one_image:.1f} points; only 'no neighbours at all' is worse in the mean than every other design")
+with_neighbours = [summary for name, summary in segments.items() if name != "1x1 convolutions alone"]
+assert max(segments["1x1 convolutions alone"].values) < min(min(s.values) for s in with_neighbours)
+print(f"one test image is {100 / len(digits.test_y):.1f} points; in every seed the 1x1 convolutions alone are worse than all others")
+
+# %% tags=["nbval-ignore-output"]
+spread = max(max(s.values) - min(s.values) for s in with_neighbours)
+gap = max(s.mean for s in with_neighbours) - min(s.mean for s in with_neighbours)
+print(f"among the designs with neighbours: means within {gap:.1f} points, seeds of one design up to {spread:.1f} points apart")
 
 # %% [markdown]
-# What this shows: on these digits the depthwise network, with a fraction of the parameters, is not measurably worse,
-# and looking at neighbours is worth something. What it does not show: any ranking among the designs with
-# segments. They differ by a few test images, less than the seeds do; digits this small are too easy. Week 2
-# has a task where the structure decides.
+# What this shows: looking at neighbours is worth something, and the depthwise network gets most or all of it with a
+# fraction of the parameters. What it does not show: a ranking among the designs with segments. Their means differ by
+# no more than the seeds of one design do, a few test images; digits this small are too easy. Week 2 has a task where the
+# structure decides.
 #
 # ## Questions for hour 2
 #
@@ -775,7 +805,7 @@ def kmeans(values, k, rounds=30):
 sample = rng.standard_normal(2000)
 errors = [np.square(sample - c[i]).sum() for c, i in (kmeans(sample, 8, rounds) for rounds in (0, 1, 3, 10, 30))]
 print("squared error after 0, 1, 3, 10, 30 rounds:", [f"{e:.3g}" for e in errors])
-assert all(a >= b for a, b in zip(errors, errors[1:]))
+assert all(a >= b for a, b in pairwise(errors))
 
 # %% [markdown]
 # ## 3.2 Storing a sparse layer: gaps
@@ -918,8 +948,7 @@ assert np.array_equal(restored != 0, toy != 0) and len(np.unique(restored)) <= 2
 print(size)
 
 # %% tags=["nbval-ignore-output"]
-EPOCHS = 4 if FAST else 12
-RETRAIN = 2 if FAST else 6
+EPOCHS, RETRAIN = (3, 1) if FAST else (12, 6)
 LAYERS = {"ip1": 0.08, "ip2": 0.09, "ip3": 0.26}  # the paper's names, and the fraction that its Table 2 keeps
 ROUNDS = [(0.4, 0.4, 0.6), (0.2, 0.2, 0.4), tuple(LAYERS.values())]
 runs = {}
@@ -940,7 +969,7 @@ def compress(seed):
         masks = magnitude_masks(net, keep)
         apply_masks(net, masks)
         steps["pruned"] = error()
-        train(RETRAIN, lr=0.05, after_step=lambda net: apply_masks(net, masks))
+        train(RETRAIN, lr=0.05, after_step=lambda net, masks=masks: apply_masks(net, masks))
         steps["retrained"] = error()
     sizes = {}
     before = [layer.weight.detach().numpy().copy() for layer in layers_of(net)]
@@ -981,10 +1010,10 @@ def shares_of(seed):
 
 
 shares = {seed: shares_of(seed) for seed in SEEDS}
-print(f"{'':6s}{'fixed, ours':>20s}{'paper':>8s}{'Huffman, ours':>22s}{'paper':>9s}")
+print(f"{'':5s}{'fixed, ours':>28s}{'paper':>8s}{'Huffman, ours':>30s}{'paper':>9s}")
 for name, paper in printed.items():
     fixed, coded = (Summary(tuple(shares[seed][name][way] for seed in SEEDS), "%") for way in (0, 1))
-    print(f"{name:6s}{fixed!s:>20s}{paper[0]:>8s}{coded!s:>22s}{paper[1]:>9s}")
+    print(f"{name:5s}{fixed!s:>28s}{paper[0]:>8s}{coded!s:>30s}{paper[1]:>9s}")
 for seed in SEEDS:
     print(f"seed {seed}: {100 / shares[seed]['all'][0]:.1f} times smaller, Huffman-coded {100 / shares[seed]['all'][1]:.1f} times;"
           " the paper prints 32 and 40 times")
@@ -1010,10 +1039,17 @@ axes[1].set(title=f"... and after sharing: {len(values)} values", xlabel="weight
 # smaller file runs faster. It does not by itself; that needs kernels that compute on the compressed form.
 
 # %%
-display(ledger.check("deep_compression"))
+display(ledger.check("deep_compression", where="Table 2"))
 
 # %% [markdown]
-# ## 3.5 The first two kernels
+# Two kinds of rows do not reproduce. The rates of single layers come out too small, because a formula with the kept share
+# knows nothing of fillers (our encoder above does). And the totals are not the means of their own rows; for VGG-16 the gap is widest:
+
+# %%
+display(ledger.check("deep_compression", where="Table 5, total"))
+
+# %% [markdown]
+# ## 3.5 The first kernels
 #
 # On a GPU you write the program of **one** thread, and start very many. Thread $t$ of block $b$ finds its element by
 #
@@ -1089,19 +1125,19 @@ ax.set(xlabel="position on the random line", ylabel="label", title="Through ever
 ax.legend();
 
 # %% [markdown]
-# A construction is not a training run. **Experiment:** does gradient descent find such a fit too? The same LeNet-300-100, 1,000 images
-# of MNIST, once with their labels and once with labels drawn by lot.
+# A construction is not a training run. **Experiment:** does gradient descent find such a fit too? The same LeNet-300-100,
+# five hundred images of MNIST, once with their labels and once with labels drawn by lot.
 
 # %% tags=["nbval-ignore-output"]
-thousand = mnist._replace(train_x=mnist.train_x[:1000], train_y=mnist.train_y[:1000])
-by_lot = thousand._replace(train_y=torch.randint(10, (1000,), generator=torch.Generator().manual_seed(SEED)))
+some = mnist._replace(train_x=mnist.train_x[:500], train_y=mnist.train_y[:500])
+by_lot = some._replace(train_y=torch.randint(10, (500,), generator=torch.Generator().manual_seed(SEED)))
 memory = {}
-for name, images in (("true labels", thousand), ("labels by lot", by_lot)):
+for name, images in (("true labels", some), ("labels by lot", by_lot)):
     trained_on = []
 
     def run(seed, images=images, trained_on=trained_on):
         net = nets.lenet_300_100()
-        fit(net, images, epochs=60, lr=2e-3, optimizer="adam", batch_size=100, seed=seed, evaluate=False, show=False)
+        fit(net, images, epochs=60, lr=3e-3, optimizer="adam", batch_size=100, seed=seed, evaluate=False, show=False)
         trained_on.append(100 * accuracy(net, images.train_x, images.train_y))
         return 100 * accuracy(net, images.test_x, images.test_y)
 
@@ -1110,8 +1146,8 @@ for name, images in (("true labels", thousand), ("labels by lot", by_lot)):
 
 # %%
 for name, (tested, trained) in memory.items():
-    assert min(trained.values) > 99, name
-    assert (min(tested.values) > 80) if name == "true labels" else (max(tested.values) < 20)
+    assert min(trained.values) > 98, name
+    assert (min(tested.values) > 75) if name == "true labels" else (max(tested.values) < 20)
 print("both are remembered; only the true labels carry over to new images (ten classes: chance is 10 %)")
 
 # %% [markdown]
@@ -1127,3 +1163,6 @@ print("both are remembered; only the true labels carry over to new images (ten c
 # 4. `depthwise_conv3x3` needs nine reads a pixel if each thread reads for itself. How few could a block of 16x16 threads do with?
 #
 # ## Readings
+
+# %%
+Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings))

@@ -1,0 +1,8 @@
+# Thin: everything is in bootstrap.py, for those without make.
+PYTHON ?= python3
+
+help lab test weeks notebooks lock clean:
+	@$(PYTHON) bootstrap.py $@ $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test weeks notebooks lock clean

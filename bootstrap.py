@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Makes .venv and starts what a participant asks for; `make` calls it, and without make it does the same.
+
+Standard library only, and no syntax newer than Python 3.8: any Python may start it, it finds the right one.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HELP = """\
+make lab      open JupyterLab on the course     first time: about 1 minute if all packages are cached,
+                                                else some minutes for 3 GB; then seconds
+make test     everything that CI runs           about 10 minutes on two cores
+make weeks    execute every week, build/weeks/  some minutes a week; no screen needed
+make notebooks  the same, into the .ipynb files that are kept; after a change in a .py
+make lock     constraints.txt from pyproject.toml, 10 seconds; UPGRADE=1 takes the newest versions
+make clean    remove build/ and caches          .venv (7 GB) and data stay; they are yours to delete
+
+Without make: python bootstrap.py lab (or test, weeks, ...). `study --help` is in .venv."""
+
+BEGAN = time.time()
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "installed-for"
+LOW, HIGH = (3, 11), (3, 13)
+NEEDED_GB = 9  # .venv takes 7; the rest is for building and data
+OFFLINE = re.compile(
+    r"connect|network|name resolution|dns|resolve host|timed out|Max retries|unreachable", re.IGNORECASE
+)
+PROGRESS = re.compile(r"^(Resolved|Downloading|Downloaded|Prepared|Installed|Bytecode|warning|Collecting)")
+# No pop-up about news over the first notebook, and a kernel without being asked for one.
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
+}
+
+
+class Failure(Exception):
+    """What stops the set-up, in one line that says what to do."""
+
+
+def say(text):
+    print(f"[{time.time() - BEGAN:4.0f} s] {text}", flush=True)
+
+
+def version_of(command):
+    """(major, minor) of the Python that a command starts, or None."""
+    try:
+        code = "import sys; print('%d %d' % sys.version_info[:2])"
+        answer = subprocess.check_output(command + ["-c", code], stderr=subprocess.DEVNULL, timeout=60)
+        return tuple(int(part) for part in answer.split())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def find_python():
+    """The command of a Python 3.11 to 3.13: the one that runs this, else the newest to be found."""
+    commands = [[getattr(sys, "_base_executable", None) or sys.executable]]
+    for minor in range(HIGH[1], LOW[1] - 1, -1):
+        commands.append([f"python3.{minor}"])
+        if os.name == "nt":
+            commands.append(["py", f"-3.{minor}"])
+    for command in commands + [["python3"], ["python"]]:
+        path = shutil.which(command[0])
+        version = path and version_of([path] + command[1:])
+        if version and LOW <= version <= HIGH:
+            return [path] + command[1:]
+    raise Failure(
+        "Python 3.{} to 3.{} is needed and none is on PATH (this is {}.{}): install one from https://www.python.org "
+        "or your system's packages".format(LOW[1], HIGH[1], *sys.version_info[:2])
+    )
+
+
+def wanted():
+    """What .venv should hold, as one line: changes with the three files that decide it."""
+    files = ("pyproject.toml", "constraints.txt", "environment.yml")
+    return hashlib.sha256(b"\0".join((ROOT / name).read_bytes() for name in files)).hexdigest()
+
+
+def is_installed():
+    return STAMP.is_file() and STAMP.read_text() == wanted() and version_of([str(PYTHON)]) is not None
+
+
+def pip_arguments():
+    """The pip list of environment.yml, which conda reads too: both install the same."""
+    lines = (ROOT / "environment.yml").read_text().split("- pip:\n", 1)[1].splitlines()
+    return [word for line in lines if line.strip().startswith("- ") for word in line.strip()[2:].split()]
+
+
+def make_venv():
+    if VENV.exists():
+        works = version_of([str(PYTHON)])
+        if works and LOW <= works <= HIGH and run([PYTHON, "-m", "pip", "--version"], show=None)[0] == 0:
+            return
+        say(".venv is unfinished or broken: making it anew")
+        shutil.rmtree(str(VENV))
+    python = find_python()
+    say("making .venv with {}".format(" ".join(python)))
+    code, lines = run(python + ["-m", "venv", VENV], show=None)
+    if code:
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        if any("ensurepip" in line or "No module named venv" in line for line in lines):
+            raise Failure("this Python has no venv module; on Debian or Ubuntu: sudo apt install python3-venv")
+        raise Failure(f"making .venv failed: {last_line(lines)}")
+
+
+def run(command, show=PROGRESS):
+    """Run a command in ROOT: (exit status, its lines). Lines that match `show` are printed as they come."""
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        cwd=str(ROOT),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    lines = []
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if show and show.match(line):
+                say("  " + line.strip())
+        return process.wait(), lines
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def last_line(lines):
+    """The last line that says something: uv's chain of causes ends with the deepest one."""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def check_client(what, code, lines):
+    if not code:
+        return
+    text = "\n".join(lines)
+    if "No space left" in text:
+        raise Failure(f"{what} failed: the disk is full; {NEEDED_GB} GB are needed")
+    hint = "is the network up? Then run the same command again" if OFFLINE.search(text) else "see the line above"
+    say("  " + last_line(lines))
+    raise Failure(f"{what} failed: {hint}")
+
+
+def bring_uv():
+    """Whether uv is in .venv; it installs in a third of pip's time."""
+    if run([PYTHON, "-m", "uv", "--version"], show=None)[0] == 0:
+        return True
+    code, lines = run([PYTHON, "-m", "pip", "install", "--quiet", "--retries", "1", "uv"], show=None)
+    if code and OFFLINE.search("\n".join(lines)):
+        check_client("fetching uv", code, lines)
+    return code == 0
+
+
+def install():
+    """Bring .venv up to what the three files say; the stamp is written last, so a cut-off run is taken up again."""
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if not STAMP.exists() and free < NEEDED_GB:
+        free += sum(file.lstat().st_size for file in VENV.rglob("*")) / 1e9  # of a run that was cut off
+    if not STAMP.exists() and free < NEEDED_GB:
+        raise Failure(f"{free:.1f} GB are free here, {NEEDED_GB} are needed (torch with its libraries)")
+    make_venv()
+    if STAMP.exists():
+        STAMP.unlink()
+    say("installing: 7 GB; about 1 minute if all packages are cached, else some minutes for 3 GB of downloads")
+    client = ["uv", "pip", "install", "--compile-bytecode", "--python", PYTHON] if bring_uv() else ["pip", "install"]
+    check_client("installing", *run([PYTHON, "-m"] + client + pip_arguments()))
+    STAMP.write_text(wanted())
+    say("installed")
+
+
+def fetch_data():
+    """MNIST, once. Without it the notebooks take the digits that scikit-learn ships, so this is not a failure."""
+    if any((ROOT / "data" / "mnist").glob("*")):
+        return
+    say("fetching the data: MNIST, 11 MB")
+    code, lines = run([PYTHON, "-m", "studylib.data", "--root", ROOT / "data"], show=None)
+    say("  " + last_line(lines) if code == 0 else f"  warning: no MNIST ({last_line(lines)})")
+
+
+def environment():
+    """The environment of what is started: .venv first, so that a terminal in JupyterLab finds `study`."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    return dict(os.environ, PATH=path, VIRTUAL_ENV=str(VENV))
+
+
+def start(command):
+    """Run a command with .venv first on PATH until it ends; Ctrl-C is for the command to answer."""
+    process = subprocess.Popen([str(word) for word in command], cwd=str(ROOT), env=environment())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def lab(arguments):
+    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1))
+    first = next(iter(sorted(ROOT.glob("weeks/*/[0-9]*.ipynb"))), ROOT / "README.md")
+    page = first.relative_to(ROOT).as_posix()
+    options = [f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")  # in a container there is often nobody but root
+    say(f"opening JupyterLab on {page}; stop it with Ctrl-C")
+    return start([PYTHON, "-m", "jupyterlab"] + options + arguments)
+
+
+def lock():
+    make_venv()
+    if not bring_uv():
+        raise Failure("uv is needed for this and pip cannot install it")
+    command = [PYTHON, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "lab", "--extra", "test"]
+    command += ["--universal", "--python-version", "3.11.0", "--no-header", "--no-annotate", "-o", "constraints.txt"]
+    check_client("resolving", *run(command + (["--upgrade"] if os.environ.get("UPGRADE") else [])))
+    say("constraints.txt is written; the next make installs from it")
+
+
+def clean():
+    caches = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
+    for folder in [ROOT / name for name in ("build",) + caches] + list(ROOT.glob("*.egg-info")):
+        shutil.rmtree(str(folder), ignore_errors=True)
+    for top in ("studylib", "tests", "weeks", "exercises", "benchmarks"):
+        for folder in list(ROOT.glob(top + "/**/__pycache__")) + list(ROOT.glob(top + "/**/.ipynb_checkpoints")):
+            shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def main(arguments):
+    command = arguments[0] if arguments else "help"
+    commands = {
+        "lab": lambda: lab(arguments[1:]),
+        "test": lambda: start([PYTHON, ROOT / "tests" / "stages.py", f"{time.time() - BEGAN:.0f}"]),
+        "weeks": lambda: start([BIN / "study", "run"] + arguments[1:]),
+        "notebooks": lambda: start([BIN / "study", "run", "--save"] + arguments[1:]),
+        "setup": lambda: 0,
+    }
+    if command in ("help", "-h", "--help"):
+        print(HELP)
+        return 0
+    try:
+        if command in ("lock", "clean"):
+            return {"lock": lock, "clean": clean}[command]()
+        if command not in commands:
+            raise Failure("there is no command {!r}; there are {}, lock, clean".format(command, ", ".join(commands)))
+        if not is_installed():
+            install()
+        fetch_data()
+        return commands[command]()
+    except Failure as failure:
+        print(f"bootstrap: {failure}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"bootstrap: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command takes it up again", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Run, check, draw and compile Numba-CUDA kernels, on a machine with or without a GPU.
+
+    from numba import cuda
+    from studylib import gpu          # launches go to the GPU where there is one, else to the emulator
+
+    kernel[grid, block](a, b)         # plain Numba
+    gpu.check(kernel, grid, block, a, b)      # the emulator with every check on
+    gpu.compile(kernel, a, b, block=block)    # registers and occupancy, from NVIDIA's compiler
+
+STUDYLIB_GPU=emulator in the environment forces the emulator on a machine with a GPU. What the emulator counts is
+exact for the source and says nothing about time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from studylib.gpu import patch as _patch
+from studylib.gpu.check import check
+from studylib.gpu.findings import Finding, KernelError, Unsupported
+from studylib.gpu.report import Access, Report
+
+if TYPE_CHECKING:
+    from studylib.gpu.compiled import Compiled
+
+__all__ = ["Access", "Finding", "KernelError", "Report", "Unsupported", "check", "compile", "mode"]
+
+_mode = _patch.install()
+
+
+def mode() -> str:
+    """Where `kernel[grid, block](...)` runs: 'gpu' or 'emulator'."""
+    return _mode
+
+
+def compile(
+    kernel,
+    *args,
+    cc: tuple[int, int] = (8, 0),
+    block: int | tuple[int, ...] | None = None,
+    dynamic_shared_bytes: int = 0,
+) -> Compiled:
+    """Registers, shared memory, spills and occupancy of a kernel; see `studylib.gpu.compiler.compile`."""
+    from studylib.gpu import compiler
+
+    return compiler.compile(kernel, *args, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)

@@ -1,0 +1,185 @@
+"""One launch of a kernel on the emulator: its arguments, its grid, and the run over all chunks of blocks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from studylib.gpu import types
+from studylib.gpu.device import DeviceArray
+from studylib.gpu.findings import KernelError
+from studylib.gpu.inference import Inference, TypedArray
+from studylib.gpu.interpreter import Frame, Interpreter, Typed
+from studylib.gpu.machine import Grid, Machine, chunks
+from studylib.gpu.memory import Array, Memory
+from studylib.gpu.source import Source
+
+LIMITS = {"block": (1024, 1024, 64), "grid": (2**31 - 1, 65535, 65535)}
+MAX_THREADS = 1024
+MAX_PRINTED = 1000  # lines of print() a launch; a GPU keeps one megabyte
+
+
+def function_of(kernel) -> FunctionType:
+    """The Python function of a kernel: of what @cuda.jit returned, or the function itself."""
+    function = getattr(kernel, "py_func", getattr(kernel, "fn", kernel))
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"a kernel is a function with @cuda.jit, got {type(kernel).__name__}")
+    return function
+
+
+def make_grid(grid, block, shared_bytes: int = 0) -> Grid:
+    """The checked launch configuration; raises TypeError or ValueError for what no GPU takes."""
+    extents = {}
+    for name, given in (("grid", grid), ("block", block)):
+        dims = given if isinstance(given, tuple | list) else (given,)
+        if not 1 <= len(dims) <= 3 or not all(isinstance(n, int | np.integer) for n in dims):
+            raise TypeError(f"the {name} must be an integer or a tuple of 1 to 3 integers, got {given!r}")
+        for extent, limit in zip(dims, LIMITS[name], strict=False):
+            if not 1 <= extent <= limit:
+                what = "blocks" if name == "grid" else "threads"
+                raise ValueError(f"a {name} of {given!r}: the number of {what} along an axis is 1 to {limit:,}")
+        extents[name] = tuple(int(n) for n in dims)
+    if math.prod(extents["block"]) > MAX_THREADS:
+        raise ValueError(f"{math.prod(extents['block']):,} threads per block; the limit is {MAX_THREADS:,}")
+    if not isinstance(shared_bytes, int | np.integer) or shared_bytes < 0:
+        raise ValueError(f"dynamic shared memory is a number of bytes, got {shared_bytes!r}")
+    return Grid(extents["grid"], extents["block"], int(shared_bytes))
+
+
+@dataclass(eq=False)
+class Argument:
+    """An argument as the kernel sees it. host: the NumPy array to copy back to when the kernel has ended."""
+
+    name: str
+    value: Any  # a number, a tuple of numbers, or an Array
+    writable: bool = True
+    host: np.ndarray | None = None
+
+    @property
+    def typed(self):
+        """The argument as the type inference sees it."""
+        if isinstance(self.value, Array):
+            return TypedArray(frozenset([self.value.memory]), self.value.ndim, self.writable)
+        return self.value
+
+
+def bind(source: Source, args: tuple) -> list[Argument]:
+    """The arguments of a launch; raises TypeError or ValueError for what Numba does not take.
+
+    A NumPy array is copied, as to a GPU; a DeviceArray is worked on in place.
+    """
+    if len(args) != len(source.parameters):
+        raise TypeError(
+            f"{source.name} takes {len(source.parameters)} arguments ({', '.join(source.parameters)}), got {len(args)}"
+        )
+    memories: dict[int, Memory] = {}
+    return [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]
+
+
+def _argument(name: str, value, source: Source, memories: dict[int, Memory]) -> Argument:
+    if isinstance(value, DeviceArray):
+        known = memories.get(id(value))
+        if known is None:
+            known = memories[id(value)] = Memory(name, "global", *value.cells())
+        return Argument(name, known.array())
+    if isinstance(value, np.ndarray):
+        return _host_array(name, value, source)
+    try:
+        return Argument(name, _no_literals(types.constant(value)))
+    except TypeError:
+        hint = ": pass np.asarray(...) of it" if hasattr(value, "__len__") and not isinstance(value, str) else ""
+        raise TypeError(
+            f"{name} of {source.name} is a {type(value).__name__}; a kernel takes NumPy arrays, "
+            f"device arrays, numbers and tuples of numbers{hint}"
+        ) from None
+
+
+def _no_literals(value):
+    # The compiler does not know the value of an argument.
+    if isinstance(value, tuple):
+        return tuple(_no_literals(v) for v in value)
+    return np.int64(value) if isinstance(value, types.Literal) else value
+
+
+def _host_array(name: str, value: np.ndarray, source: Source) -> Argument:
+    if value.dtype not in types.DTYPES:
+        raise TypeError(f"{name} of {source.name} has the type {value.dtype}, which a kernel cannot use")
+    if not 1 <= value.ndim <= 4:
+        raise TypeError(f"{name} of {source.name} has {value.ndim} dimensions; 1 to 4 are supported")
+    if not (value.flags.c_contiguous or value.flags.f_contiguous):
+        raise ValueError(
+            f"{name} of {source.name} is not contiguous (strides {value.strides} bytes): "
+            "pass np.ascontiguousarray(...) of it"
+        )
+    memory = Memory(name, "global", *DeviceArray(value.copy(order="K")).cells())
+    return Argument(name, memory.array(), value.flags.writeable, value)
+
+
+def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bool) -> Typed:
+    """The kernel with its types; raises KernelError for what cannot be compiled."""
+    inference = Inference(grid, source, {a.name: a.typed for a in arguments}, plain_calls)
+    with np.errstate(all="ignore"):
+        inference.run()
+    for typed in inference.typed_functions():
+        typed.globals.clear()  # they hold types, not values
+    return inference.frame.typed
+
+
+def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, only: range | None = None) -> None:
+    """Runs the chunks of blocks one after another (`only`: this range of blocks), then copies the results back."""
+    values = {a.name: a.value for a in arguments}
+    parts = chunks(grid) if only is None else [(only.start, len(only))]
+    printed = 0
+    try:
+        with np.errstate(all="ignore"):
+            for first, blocks in parts:
+                frame = Frame(typed, dict(values), is_kernel=True)
+                interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
+                if observer is not None:
+                    observer.begin(interpreter.machine)
+                try:
+                    interpreter.run()
+                finally:
+                    if observer is not None:
+                        observer.end()
+                    printed = _print(interpreter.printed, printed)
+    except (KernelError, KeyboardInterrupt) as error:
+        error.add_note(_left_behind(arguments))
+        raise
+    for argument in arguments:
+        if argument.host is not None and argument.value.memory.stored:
+            flat = argument.value.memory.data
+            order = "C" if argument.host.flags.c_contiguous else "F"
+            argument.host[...] = flat.reshape(argument.host.shape, order=order)
+
+
+def _print(lines: list[str], before: int) -> int:
+    for line in lines[: max(0, MAX_PRINTED - before)]:
+        print(line)
+    if before <= MAX_PRINTED < before + len(lines):
+        print(f"... more than {MAX_PRINTED:,} lines printed by this launch")
+    return before + len(lines)
+
+
+def _left_behind(arguments: list[Argument]) -> str:
+    arrays = [a for a in arguments if isinstance(a.value, Array)]
+    device = [a.name for a in arrays if a.host is None and a.value.memory.stored]
+    note = "The kernel did not finish: NumPy arrays are as they were before the launch"
+    return note + (f"; the device arrays {', '.join(device)} may be partly written." if device else ".")
+
+
+def launch(kernel, grid, block, args: tuple, shared_bytes: int = 0) -> None:
+    """Runs a kernel on the emulator without checks; raises what stops it."""
+    function = function_of(kernel)
+    source = Source(function)
+    geometry = make_grid(grid, block, shared_bytes)
+    arguments = bind(source, args)
+    try:
+        typed = infer(source, geometry, arguments, plain_calls=function is kernel)
+        run(typed, geometry, arguments)
+    except KernelError as error:
+        raise error.with_traceback(None) from None  # what the emulator was doing helps nobody

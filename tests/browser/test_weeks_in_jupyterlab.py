@@ -1,0 +1,68 @@
+"""Every week's notebook as a participant meets it: opened in JupyterLab in a browser and run from the menu."""
+
+import pytest
+
+from studylib.course import notebooks
+from tests.browser.lab import (
+    OVERFLOW,
+    PATIENCE,
+    ROOT,
+    Lab,
+    all_numbered,
+    browser_page,
+    copy_course,
+    has_error,
+    photograph,
+)
+
+pytestmark = pytest.mark.browser
+OUTPUTS = ".jp-Notebook .jp-OutputArea-output"
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    return copy_course(tmp_path_factory.mktemp("course"))
+
+
+@pytest.fixture(scope="module")
+def lab(course, tmp_path_factory):
+    with Lab(course, tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture
+def page():
+    with browser_page() as page:
+        yield page
+
+
+@pytest.mark.parametrize("week", notebooks.weeks())
+def test_runs_from_the_menu_without_error_warning_or_overflow(week, lab, course, page):
+    """Also: saving leaves the .py, which people review, as it was."""
+    path = f"weeks/{week}/{week}.ipynb"
+    scripts, requests = [], []
+    page.on("pageerror", lambda error: scripts.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    lab.open(page, path)
+    lab.run_all(page, path, seconds=900)
+    pictures = photograph(page, ROOT / "build" / "screenshots", week)
+    assert pictures
+    errors = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+    assert not errors, errors[0]
+    warnings = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
+    assert not warnings, warnings[0]
+    assert all_numbered(page) and not has_error(page)
+    for what, selector in {"table": "table", "figure": "img, svg"}.items():
+        assert page.locator(OUTPUTS).locator(selector).count(), f"no {what} among the outputs"
+    assert page.locator(OUTPUTS).filter(has_text="100%|").count(), "no progress bar"
+    assert page.locator(".jp-MarkdownOutput mjx-container").count(), "no formula is typeset"
+    assert page.evaluate(OVERFLOW) == [], f"wider than its place; see {pictures[0].parent}"
+    assert not scripts
+    assert not [url for url in requests if not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:"))]
+    save(page)
+    assert (course / path).with_suffix(".py").read_text() == notebooks.find(week).read_text()
+
+
+def save(page):
+    page.keyboard.press("Control+s")
+    page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)

@@ -1,0 +1,141 @@
+"""What must be true of a stored notebook, as functions that return the problems they find."""
+
+import re
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from studylib.course import notebooks, week
+
+MEGABYTES = 2
+# An absolute path of any system, or of a package: /a/b, C:\a, site-packages. Addresses of the net are none.
+MACHINE_PATH = re.compile(r"(?<![\w./:<~-])~?/(?:[\w.@+-]+/)+[\w.@+-]*|\b[A-Za-z]:\\\w|site-packages|file://")
+NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
+
+
+def load(source: Path) -> tuple[NotebookNode, NotebookNode]:
+    """(what the .py says, what the .ipynb beside it stores)"""
+    return notebooks.read(source), notebooks.read_twin(source.with_suffix(".ipynb"))
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell: NotebookNode) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def texts(cell: NotebookNode) -> list[str]:
+    """Everything a cell shows but its pictures."""
+    shown = []
+    for output in cell.outputs:
+        shown += [output.get("text", ""), *output.get("traceback", [])]
+        shown += [str(value) for kind, value in output.get("data", {}).items() if not kind.startswith("image/")]
+    return shown
+
+
+def differences(source: Path) -> list[str]:
+    """Cells that are not those of the .py: their order, kind, tags or text."""
+    wanted, stored = load(source)
+    sides = [[(c.id, c.cell_type, sorted(tags(c)), c.source) for c in side.cells] for side in (wanted, stored)]
+    found = [
+        f"cell {n}: {a[3][:60]!r} in the .py, {b[3][:60]!r} in the .ipynb"
+        for n, (a, b) in enumerate(zip(*sides, strict=False), 1)
+        if a != b
+    ]
+    if len(sides[0]) != len(sides[1]):
+        found.append(f"{len(sides[0])} cells in the .py, {len(sides[1])} in the .ipynb")
+    return found
+
+
+def never_executed(source: Path) -> list[str]:
+    """Code cells that were not run from top to bottom: nbval does not compare a cell without a number."""
+    cells = code_cells(load(source)[1])
+    return [
+        f"cell [{cell.execution_count}] should be [{n}]: {cell.source[:60]!r}"
+        for n, cell in enumerate(cells, 1)
+        if cell.execution_count != n
+    ]
+
+
+def errors_and_warnings(source: Path) -> list[str]:
+    return [
+        f"{output.get('ename', 'stderr')} in [{cell.execution_count}]: {str(output.get('evalue', output.get('text')))[:200]}"
+        for cell in code_cells(load(source)[1])
+        for output in cell.outputs
+        if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+
+
+def machine_paths(source: Path) -> list[str]:
+    """Paths of somebody's machine, in an output or in the code."""
+    return [
+        f"[{cell.execution_count}] {match[0]!r}"
+        for cell in code_cells(load(source)[1])
+        for text in [cell.source, *texts(cell)]
+        for match in MACHINE_PATH.finditer(text)
+    ]
+
+
+def noise(source: Path) -> list[str]:
+    """What changes from run to run or machine to machine: times, versions, widgets, redrawn progress bars."""
+    stored = load(source)[1]
+    found = [
+        f"notebook metadata {key!r}" for key in stored.metadata.keys() - {"jupytext", "kernelspec", "language_info"}
+    ]
+    if stored.metadata.get("language_info") != {"name": "python"}:
+        found.append("the version of the language")
+    if stored.metadata.get("kernelspec") != notebooks.KERNELSPEC:
+        found.append(f"kernelspec {stored.metadata.get('kernelspec')}")
+    for number, cell in enumerate(stored.cells, 1):
+        found += [f"cell {number}: metadata {key!r}" for key in cell.metadata.keys() - {"tags"}]
+        for output in cell.get("outputs", []):
+            found += [f"cell {number}: a widget" for kind in output.get("data", {}) if "widget" in kind]
+            if "\r" in output.get("text", ""):
+                found.append(f"cell {number}: a progress bar in several states")
+    return found
+
+
+def parameters(source: Path) -> list[str]:
+    """One cell is tagged `parameters` and sets FAST = True, SEED = 0 and a relative DATA."""
+    stored = load(source)[1]
+    if (tagged := sum("parameters" in tags(cell) for cell in stored.cells)) != 1:
+        return [f"{tagged} cells are tagged parameters"]
+    values = notebooks.defaults(stored)
+    if (values.get("FAST"), values.get("SEED")) != (True, 0) or not str(values.get("DATA", "/")).startswith(".."):
+        return [f"the parameters are {values}, expected FAST = True, SEED = 0 and DATA, a path from the notebook"]
+    return []
+
+
+def too_little_compared(source: Path) -> list[str]:
+    """nbval must compare at least half of the cells that show something."""
+    shown = [cell for cell in code_cells(load(source)[1]) if cell.outputs]
+    compared = [cell for cell in shown if not tags(cell) & NOT_COMPARED]
+    return [] if 2 * len(compared) >= len(shown) > 0 else [f"{len(compared)} of {len(shown)} outputs are compared"]
+
+
+def too_large(source: Path) -> list[str]:
+    size = source.with_suffix(".ipynb").stat().st_size / 1e6
+    return [] if size <= MEGABYTES else [f"{size:.1f} MB, at most {MEGABYTES}"]
+
+
+def run_sheet(source: Path) -> list[str]:
+    """week.toml is right, and every section that it names is a heading of the notebook."""
+    text = "\n".join(cell.source for cell in load(source)[0].cells if cell.cell_type == "markdown")
+    headings = set(re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE))
+    parts = [part for hour in week.load(source.parent).hours for part in hour.parts]
+    return [f"no heading {part.section!r}" for part in parts if part.section and part.section not in headings]
+
+
+ALL = [
+    differences,
+    never_executed,
+    errors_and_warnings,
+    machine_paths,
+    noise,
+    parameters,
+    too_little_compared,
+    too_large,
+    run_sheet,
+]
