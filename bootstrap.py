@@ -42,6 +42,8 @@ LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
 }
+# Quiet, and a kernel that does not warn that the line to it is not encrypted, because it is.
+LAB_OPTIONS = ["--log-level=WARN", "--MappingKernelManager.transport_encryption=auto"]
 
 
 class Failure(Exception):
@@ -211,7 +213,7 @@ def lab(arguments):
     (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1))
     first = next(iter(sorted(ROOT.glob("weeks/*/[0-9]*.ipynb"))), ROOT / "README.md")
     page = first.relative_to(ROOT).as_posix()
-    options = [f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
+    options = [*LAB_OPTIONS, f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # in a container there is often nobody but root
     say(f"opening JupyterLab on {page}; stop it with Ctrl-C")

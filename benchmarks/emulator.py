@@ -23,8 +23,11 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from . import per_thread
-from .kernels import CASES, Case
+from benchmarks import per_thread
+from benchmarks.kernels import CASES, Case
+
+os.environ["STUDYLIB_GPU"] = "emulator"  # also on a machine with a GPU
+from studylib import gpu
 
 RESULTS = Path(__file__).parent / "results"
 SIMULATOR_SECONDS = 8.0  # what the simulator may take a kernel, without --full
@@ -69,8 +72,6 @@ def emulate(kernel, grid, block, *args) -> None:
 
 def check(kernel, grid, block, *args) -> None:
     """The same with every check; a finding would be a fault of the emulator."""
-    from studylib import gpu
-
     report = gpu.check(kernel, grid, block, *args)
     assert report.ok, report
 

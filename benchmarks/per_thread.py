@@ -73,7 +73,8 @@ def _rewritten(function: Any, cuda: _Cuda) -> Any:
     tree = _Pauses().visit(ast.parse(textwrap.dedent(inspect.getsource(function))))
     tree.body[0].decorator_list = []
     names = {**function.__globals__, "cuda": cuda}
-    exec(compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec"), names)  # noqa: S102  the kernel's own source
+    code = compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec")
+    exec(code, names)  # noqa: S102  the kernel's own source
     return names[function.__name__]
 
 

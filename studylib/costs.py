@@ -125,7 +125,8 @@ class Costs:
         sticky = "position:sticky;background:var(--jp-layout-color0,#fff);"
         notes = "<br>".join(html.escape(note) for note in self._notes())
         return (
-            '<div style="max-height:28em;max-width:100%;overflow:auto"><table style="margin:0">'
+            '<div style="max-height:28em;max-width:100%;overflow:auto">'
+            '<table style="margin:0;font-size:12px;white-space:nowrap">'
             f"<thead>{line(header, 'th', sticky + 'top:0')}</thead>"
             f"<tbody>{''.join(line(row, 'td') for row in rows)}</tbody>"
             f"<tfoot>{line(total, 'th', sticky + 'bottom:0')}</tfoot></table></div><div>{notes}</div>"
@@ -176,12 +177,13 @@ class _Counter(TorchDispatchMode):
             # The shape is the input's. torch would find it in Python, in more time than all other operations take.
             return _twin(args[0]), torch.empty(0, device="meta"), torch.empty(0, device="meta")
         out = func(*args, **(kwargs or {}))
-        plain = operator.removesuffix("_")
-        if plain in FREE and func.namespace in ("aten", "prim"):
+        # Other libraries' operations may have names of aten's, and mean something else.
+        plain = operator.removesuffix("_") if func.namespace == "aten" else ""
+        if plain in FREE:
             return out
         name, module, row = self.inside[-1]
         macs = None
-        if plain in COUNTED and func.namespace == "aten":
+        if plain in COUNTED:
             macs = COUNTED[plain](*args, **(kwargs or {}), out=out)
             if not isinstance(module, nn.Linear):
                 self.macs_no_fc += macs
@@ -208,12 +210,15 @@ def _twin(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 
+_HOOKS = frozenset(name for name in vars(nn.Module()) if name.endswith("_hooks"))
+
+
 def _on_meta(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose tensors have shapes but no data, and which has none of the original's hooks."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for name, value in [*part._parameters.items(), *part._buffers.items(), *vars(part).items()]:
-            if name.endswith("_hooks") and isinstance(value, dict):
+            if name in _HOOKS:
                 memo[id(value)] = type(value)()
             elif isinstance(value, torch.Tensor) and id(value) not in memo:
                 if is_lazy(value):

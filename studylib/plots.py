@@ -13,15 +13,16 @@ import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
 from adjustText import adjust_text
+from cycler import cycler
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from studylib.ledger import Point
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#777777",
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#777777",
 )
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW)
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK)  # their yellow is left out: too pale on white
 MARKERS = "osD^vPX*<>hd"
 
 
@@ -31,7 +32,7 @@ def use_style() -> None:
         "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
         "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
         "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-        "axes.prop_cycle": mpl.cycler(color=COLOURS), "lines.linewidth": 1.8,
+        "axes.prop_cycle": cycler(color=COLOURS), "lines.linewidth": 1.8,
         "legend.frameon": False, "image.cmap": "gray_r",
     })
 
@@ -69,7 +70,7 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=8) for p in points]
     adjust_text(labels, x=macs, y=errors, ax=ax, expand=(1.15, 1.5), min_arrow_len=4,
                 arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})
-    return fig
+    return _finished(fig)
 
 
 def seeds(results: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Figure:
@@ -87,7 +88,7 @@ def seeds(results: Mapping[str, Sequence[float]], title: str, xlabel: str) -> Fi
     ax.set_xlabel(xlabel)
     ax.set_title(title)
     ax.grid(axis="x", alpha=0.25)
-    return fig
+    return _finished(fig)
 
 
 def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, height: float = 2.2) -> Figure:
@@ -103,4 +104,10 @@ def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, he
         ax.set_title(name, fontsize=9, fontweight="normal")
         ax.set_axis_off()
     fig.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return _finished(fig)
+
+
+def _finished(fig: Figure) -> Figure:
+    """The figure, out of pyplot's hands: a notebook would otherwise show it twice, as value and as open figure."""
+    plt.close(fig)
     return fig

@@ -6,69 +6,83 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
-NBVAL = [*PYTEST, "--nbval", "weeks"]
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
 STUDY = str(Path(sys.executable).with_name("study"))
-STAGES: list[tuple[str, list[str], dict[str, str]]] = [
-    ("lint", [sys.executable, "-m", "ruff", "check", "."], {}),
-    ("types", [sys.executable, "-m", "mypy"], {}),
-    ("unit tests", [*PYTEST, "tests", "-m", "not browser", "-n", "2"], {}),
-    ("notebooks reproduce", NBVAL, {}),
-    # torch without vector instructions rounds in other places, as another processor does.
-    ("... on another machine", NBVAL, {"ATEN_CPU_CAPABILITY": "default"}),
-    ("study run", [STUDY, "run"], {}),
-    ("browser", [*PYTEST, "tests/browser"], {}),
-]
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)")
+ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 
 
-def run(command: list[str], variables: dict[str, str]) -> tuple[int, str]:
-    """Run a stage, its output shown as it comes: (exit status, last line)."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    last = ""
-    assert process.stdout is not None
-    try:
+class Stage(NamedTuple):
+    name: str
+    command: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+# The stages of a row run at once: a notebook keeps one core busy.
+ROWS = [
+    [Stage("lint", (sys.executable, "-m", "ruff", "check", ".")), Stage("types", (sys.executable, "-m", "mypy"))],
+    [Stage("unit tests", (*PYTEST, "tests", "-m", "not browser", "-n", "2"))],
+    [
+        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),
+        # torch without vector instructions rounds in other places, as another processor does.
+        Stage("another machine", (*PYTEST, "--nbval", "weeks"), (("ATEN_CPU_CAPABILITY", "default"),)),
+    ],
+    [Stage("study run", (STUDY, "run")), Stage("browser", (*PYTEST, "tests/browser"))],
+]
+
+
+class Result(NamedTuple):
+    name: str
+    status: int
+    seconds: float
+    last: str  # of the lines that it printed
+
+
+def run(stage: Stage) -> Result:
+    """Run a stage; its output is shown as it comes, each line with the stage's name."""
+    began, last = time.perf_counter(), ""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(stage.variables)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    with subprocess.Popen(stage.command, cwd=ROOT, env=environment, **options) as process:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(f"{stage.name} | {line}", end="", flush=True)
             last = line if line.strip() else last
-        return process.wait(), last
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+    seconds = time.perf_counter() - began
+    print(f"{stage.name} | {'FAILED' if process.returncode else 'passed'} in {seconds:.0f} s", flush=True)
+    return Result(stage.name, process.returncode, seconds, last)
+
+
+def count(results: list[Result]) -> str:
+    """How many tests passed and failed, in pytest's words; a stage without tests counts as one."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        found = {word.removesuffix("s"): int(number) for number, word in COUNTED.findall(result.last)}
+        if result.status and not found.keys() & {"failed", "error"}:
+            found["failed"] = 1
+        counts.update(found or {"passed": 1})
+    return ", ".join(f"{counts[word]} {word}" for word in ORDER if counts[word])
 
 
 def main(set_up: float) -> int:
-    times, failed, counts = {"set-up": set_up}, [], Counter()
-    for name, command, variables in STAGES:
-        print(f"\n===== {name} =====", flush=True)
-        began = time.perf_counter()
-        status, last = run(command, variables)
-        times[name] = time.perf_counter() - began
-        counted = {word.removesuffix("s"): int(number) for number, word in COUNTED.findall(last)}
-        counts.update(counted or {"failed" if status else "passed": 1})
-        if status:
-            failed.append(name)
-        print(f"----- {name}: {'failed' if status else 'passed'} in {times[name]:.0f} s", flush=True)
-    print("\nwhere the time went")
-    for name, seconds in [*times.items(), ("together", sum(times.values()))]:
-        print(f"{seconds:7.0f} s  {name}{'   FAILED' if name in failed else ''}")
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    order = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
-    words = ", ".join(f"{counts[word]} {word}" for word in order if counts[word])
-    print(f"===== {words} in {sum(times.values()):.2f}s =====")
+    began, results = time.perf_counter(), []
+    for row in ROWS:
+        print(f"\n===== {' and '.join(stage.name for stage in row)} =====", flush=True)
+        with ThreadPoolExecutor(len(row)) as pool:
+            results += pool.map(run, row)
+    total = set_up + time.perf_counter() - began
+    print("\nwhere the time went (what is on one line ran at once)")
+    print(f"{set_up:7.0f} s  set-up")
+    for row in ROWS:
+        times = [result for result in results if result.name in {stage.name for stage in row}]
+        print(f"{max(r.seconds for r in times):7.0f} s  {', '.join(f'{r.name} {r.seconds:.0f}' for r in times)}")
+    if failed := [result.name for result in results if result.status]:
+        print(f"failed stages: {', '.join(failed)}")
+    print(f"===== {count(results)} in {total:.2f}s =====")
     return bool(failed)
 
 
@@ -76,5 +90,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0))
     except KeyboardInterrupt:
-        print("\nstopped")
+        print("\nstopped", file=sys.stderr)
         sys.exit(130)

@@ -93,6 +93,21 @@ def test_products_in_a_container_have_rows_of_their_own():
     assert counted.macs == counted.macs_no_fc == 300
 
 
+@pytest.mark.parametrize(
+    ("product", "macs"),
+    [
+        (lambda x: x[0] @ x[0].T, 4 * 4 * 6),
+        (lambda x: x[0] @ x[0, 0], 4 * 6),
+        (lambda x: x[0, 0] @ x[0, 0], 6),
+        (lambda x: torch.baddbmm(x[:, :, :4], x, x.transpose(1, 2), beta=2, alpha=3), 4 * 4 * 6),
+        (lambda x: torch.einsum("bnc,bmc->bnm", x, x), 4 * 4 * 6),
+    ],
+)
+def test_products_of_matrices_and_vectors(product, macs):
+    """Of x with 4 rows and 6 columns."""
+    assert costs.count(Calls(lambda self, x: product(x)), (4, 6)).macs == macs
+
+
 def test_attention_counts_both_products():
     def attend(self, x):
         return functional.scaled_dot_product_attention(x, x[:, :, :7], x[:, :, :7])
@@ -287,9 +302,23 @@ def test_unknown_stays_unknown_beside_what_is_known():
         assert only_row(Mixed(), (4, 4)).macs is None
 
 
-def test_an_operation_of_another_library_is_unknown():
-    """torchvision's deformable convolution multiplies, under a name that no aten rule may claim."""
-    offsets = torch.nn.Conv2d(3, 18, 3, padding=1)
+@pytest.mark.parametrize("name", ["relu", "mm"])
+def test_an_operation_of_another_library_is_unknown(name):
+    """Even where its name is that of an operation with a rule."""
+
+    @torch.library.custom_op(f"studylib_test::{name}", mutates_args=())
+    def operation(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    operation.register_fake(torch.empty_like)
+    net = nn.Sequential(nn.Linear(3, 3), Calls(lambda self, x: operation(x)))
+    with pytest.warns(UserWarning, match=f"no rule for studylib_test.{name}.default in 1"):
+        counted = costs.count(net, (3,))
+    assert [row.macs for row in counted.rows] == [9, None]
+
+
+def test_torchvisions_deformable_convolution_is_unknown():
+    offsets = nn.Conv2d(3, 18, 3, padding=1)
     deform = torchvision.ops.DeformConv2d(3, 4, 3, padding=1)
     net = Calls(lambda self, x: self.deform(x, self.offsets(x)), offsets=offsets, deform=deform)
     with pytest.warns(UserWarning, match="deform_conv2d"):

@@ -173,6 +173,7 @@ def test_a_new_file_joins_the_survey(tmp_path, monkeypatch):
         ("569M", 568_740_352, "reproduces", "568.74M"),
         ("568M", 568_740_352, "truncates", "568.74M"),
         ("570M", 568_740_352, "does not reproduce", "568.74M"),
+        ("149M", 149_497_088, "reproduces", "149.497M"),
         ("4.2M", 4_231_976, "reproduces", "4.232M"),
         ("1.19%", 0.019056, "does not reproduce", "1.9056%"),
         (".790", 0.79, "reproduces", "0.79000"),
@@ -452,6 +453,14 @@ def test_tables_fit_and_show_everything(paper):
     for row in found.rows:
         assert all(part in text for part in (row.where, row.what, row.printed, row.computed, row.verdict, row.why))
     assert "max-width:900px" in found._repr_html_() and "background" not in found._repr_html_()
+
+
+def test_long_texts_wrap(write):
+    long = "a " * 200
+    write(entry("row", ROW, where=long, what="w" * 99, printed="5M", verdict="does not reproduce", why=long))
+    lines = str(ledger.check("toy")).splitlines()
+    assert max(len(line) for line in lines) == 110
+    assert sum(line.count("w") for line in lines) == 99 + len("why")
 
 
 def test_tables_escape_what_the_file_says(write):

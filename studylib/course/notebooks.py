@@ -1,6 +1,7 @@
 """Executes a week's notebook from its .py source, into build/weeks/ or, in a stable form, into the .ipynb beside it."""
 
 import ast
+import base64
 import difflib
 import hashlib
 import os
@@ -149,13 +150,14 @@ def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     finally:
         if target.exists():
             page, _ = HTMLExporter().from_filename(str(target), resources={"metadata": {"name": source.stem}})
-            _replace(target.with_suffix(".html"), page)
+            _replace(target.with_suffix(".html"), page.encode())
     return target.with_suffix(".html")
 
 
 def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
+    The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
     Raises CellError where a cell fails; then the twin stays as it was.
     """
     source = find(week)
@@ -169,8 +171,21 @@ def save(week: str) -> bool:
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None
     if text != old:
-        _replace(twin, text)
+        _replace(twin, text.encode())
+    for name, picture in figures(notebook).items():
+        _replace(twin.with_name(f"{name}.png"), picture)
     return text != old
+
+
+def figures(notebook: NotebookNode) -> dict[str, bytes]:
+    """The pictures of an executed notebook that have a name: of each cell tagged figure-NAME, the PNG that it shows."""
+    return {
+        tag.removeprefix("figure-"): base64.b64decode(output.data["image/png"])
+        for cell in notebook.cells
+        for tag in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+        if tag.startswith("figure-") and "image/png" in output.get("data", {})
+    }
 
 
 def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> NotebookNode:
@@ -281,11 +296,11 @@ def _describe(notebook: NotebookNode, source: Path, code: str, error: str) -> st
     return f"{source.name}: code cell {number} failed, {place}:\n\n{textwrap.indent(code, '    ')}\n\n{error}"
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
+        beside.write_bytes(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -10,14 +10,16 @@ from pathlib import Path
 class Compiled:
     """What the compiler made of a kernel for one compute capability.
 
-    registers: per thread. shared_bytes: per block, static and dynamic. spill_bytes: stores and loads per thread, in
-    the machine code, of values for which no register was left. local_bytes: per thread, for local arrays and spills.
-    float64_lines: (file, line) of double-precision instructions. occupancy, blocks_per_sm and limited_by are None
-    unless compile was given a block.
+    release: of the CUDA compiler; another one may allocate a few registers more or less. registers: per thread.
+    shared_bytes: per block, static and dynamic. spill_bytes: stores and loads per thread, in the machine code, of
+    values for which no register was left. local_bytes: per thread, for local arrays and spills. float64_lines:
+    (file, line) of double-precision instructions. occupancy (0..1), blocks_per_sm and limited_by are None unless
+    compile was given a block.
     """
 
     kernel: str
     cc: tuple[int, int]
+    release: str
     registers: int
     shared_bytes: int
     spill_bytes: int
@@ -57,7 +59,7 @@ class Compiled:
         return rows
 
     def _title(self) -> str:
-        return f"{self.kernel}, compiled for compute capability {self.cc[0]}.{self.cc[1]}"
+        return f"{self.kernel}, compiled for compute capability {self.cc[0]}.{self.cc[1]} by CUDA {self.release}"
 
     def __str__(self) -> str:
         rows = self._rows()

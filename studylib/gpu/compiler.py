@@ -68,6 +68,7 @@ def compile(
     return Compiled(
         kernel=dispatcher.py_func.__name__,
         cc=cc,
+        release=ptxas.release(),
         registers=usage.registers,
         shared_bytes=shared,
         spill_bytes=usage.spill_bytes,

@@ -75,8 +75,8 @@ def threads_per_block(block: int | tuple[int, ...]) -> int:
 def occupancy(cc: tuple[int, int], registers: int, shared_bytes: int, block: int | tuple[int, ...]) -> Occupancy:
     """Occupancy of a kernel.
 
-    registers: per thread, 1 to 255. shared_bytes: static and dynamic shared memory per block. block: threads per block, an int
-    or a tuple. An occupancy of 0.0 means that the launch fails: one block alone asks for too much.
+    registers: per thread, 1 to 255. shared_bytes: static and dynamic shared memory per block. block: threads per
+    block, an int or a tuple. An occupancy of 0.0 means that the launch fails: one block alone asks for too much.
     Raises ValueError for an unknown compute capability or an impossible block.
     """
     sm = limits(cc)

@@ -18,6 +18,8 @@ from studylib.gpu.picture import Accesses, draw, verdict
 from studylib.gpu.report import Access, Report
 from studylib.gpu.trace import Request
 
+LONGEST = 100  # characters that the figure is wide
+
 
 def plot(
     report: Report,
@@ -30,7 +32,7 @@ def plot(
     """A picture of what `warp` touches at `line`: a panel for each array and access of the line.
 
     line: of the source; by default the one whose requests cost most. warp: counted over the whole grid, block by
-    block. request: which one, counted from 0, if the warp comes to the line several times, as in a loop.
+    block. request: which one of each access, counted from 0, if the warp comes to the line several times.
     thread: 0 to 31, to draw instead all that this thread of the warp touches there, coloured by request.
     interactive: return ipywidgets sliders for warp and request instead of a figure; needs a live kernel.
     Raises ValueError for a line without accesses, a warp that does not come to it, a request that is not made.
@@ -59,12 +61,10 @@ def _at(report: Report, line: int) -> Access:
 
 
 def _figure(report: Report, access: Access, warp: int, thread: int | None, number: int) -> Figure:
-    requests = report.trace(access.line, warp, access.file)
-    if not requests:
-        raise ValueError(f"warp {warp} does not come to line {access.line}, or none of its threads takes part")
-    heading = [f"{access.file}, line {access.line}:  {access.source.strip()}", _who(report, warp)]
-    sites = [list(same) for _, same in groupby(sorted(requests, key=_site), key=_site)]
+    sites = _sites(report, access, warp)
     most = max(map(len, sites))
+    place = f"{access.file}, line {access.line}:  {access.source.strip()}"
+    heading = [place if len(place) <= LONGEST else place[: LONGEST - 3] + "...", _who(report, warp)]
     if thread is not None:
         heading[1] += f"; thread {thread} of the warp"
         panels = [_of_thread(site, thread) for site in sites if any(thread in r.lanes for r in site)]
@@ -77,6 +77,14 @@ def _figure(report: Report, access: Access, warp: int, thread: int | None, numbe
         heading[1] += f"; request {number} of 0 to {most - 1}"
     panels = [_of_warp(site, number) for site in sites if number < len(site)]
     return draw(panels, heading, ("thread of the warp", WARP), costs=True)
+
+
+def _sites(report: Report, access: Access, warp: int) -> list[list[Request]]:
+    """The warp's requests at the access's line, apart by column, kind and array."""
+    requests = report.trace(access.line, warp, access.file)
+    if not requests:
+        raise ValueError(f"warp {warp} does not come to line {access.line}, or none of its threads takes part")
+    return [list(same) for _, same in groupby(sorted(requests, key=_site), key=_site)]
 
 
 def _site(request: Request) -> tuple[int, str, str]:
@@ -123,16 +131,15 @@ def _sliders(report: Report, access: Access, thread: int | None) -> Any:
     import ipywidgets
     from IPython.display import display
 
+    warps = -(-math.prod(report.block) // WARP) * math.prod(report.grid)
+    choose_warp = ipywidgets.IntSlider(min=0, max=warps - 1, continuous_update=False)
+    choose_request = ipywidgets.IntSlider(min=0, max=0, continuous_update=False)
+
     def show(warp: int, request: int) -> None:
         try:
-            display(_figure(report, access, warp, thread, request))
+            choose_request.max = max(map(len, _sites(report, access, warp))) - 1
+            display(_figure(report, access, warp, thread, min(request, choose_request.max)))
         except ValueError as error:
             print(error)
 
-    warps = -(-math.prod(report.block) // WARP) * math.prod(report.grid)
-    last = -(-access.requests // warps) - 1
-    return ipywidgets.interactive(
-        show,
-        warp=ipywidgets.IntSlider(min=0, max=warps - 1, continuous_update=False),
-        request=ipywidgets.IntSlider(min=0, max=last, continuous_update=False),
-    )
+    return ipywidgets.interactive(show, warp=choose_warp, request=choose_request)

@@ -53,6 +53,11 @@ def find() -> Path:
     return found[0]
 
 
+def release() -> str:
+    """The release of the compiler, such as "13.0.88"."""
+    return _version("nvidia-cuda-nvcc") or ""
+
+
 def assemble(ptx: str, cc: tuple[int, int], max_registers: int | None = None) -> Usage:
     """Assemble `ptx` for compute capability `cc` and return what ptxas reports.
 

@@ -145,16 +145,18 @@ def compare(operator: type[ast.cmpop], a, b):
 
 
 def unary(operator: type[ast.unaryop], a):
-    """`-a`, `+a`, `~a` or `not a` with Numba's types."""
+    """`-a`, `+a`, `~a` or `not a` with Numba's types; integers are changed first and widened then."""
     if operator is ast.Not:
         return np.logical_not(truth(a))
     if operator is ast.Invert:
         if a.dtype.kind == "f":
             raise TypeError("~ needs an integer")
-        return np.logical_not(a) if a.dtype == BOOL else np.invert(cast(a, integer_of(a.dtype)))
+        return np.logical_not(a) if a.dtype == BOOL else cast(np.invert(a), integer_of(a.dtype))
     _no_float16(a.dtype)
-    wide = a if a.dtype.kind == "f" else cast(a, integer_of(a.dtype))
-    return np.negative(wide) if operator is ast.USub else wide
+    if a.dtype == BOOL:
+        a = cast(a, INT64)
+    changed = np.negative(a) if operator is ast.USub else a
+    return changed if a.dtype.kind == "f" else cast(changed, integer_of(a.dtype))
 
 
 def power(a, b):

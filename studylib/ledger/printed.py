@@ -46,19 +46,31 @@ class Printed:
 
         It "truncates" if only cutting it off after the last printed digit gives them, and else "does not reproduce".
         """
-        quotient = self._in_units(computed) / self.quantum
+        return self._verdict(self._in_units(computed))
+
+    def _verdict(self, exact: Decimal) -> str:
+        quotient = exact / self.quantum
         for rounding, verdict in ((ROUND_HALF_UP, "reproduces"), (ROUND_DOWN, "truncates")):
             if quotient.to_integral_value(rounding) * self.quantum == self.value:
                 return verdict
         return "does not reproduce"
 
     def show(self, computed: float) -> str:
-        """`computed` in the printed unit, with two digits more than printed; exact where both are integers."""
+        """`computed` in the printed unit, with two digits more than printed; exact where both are integers.
+
+        Further digits are shown where two would look like another verdict: 149.497M, which rounds to 149M, and not
+        149.50M.
+        """
         if isinstance(computed, int) and self.unit == 1:
             return f"{computed:,}{self.suffix}"
+        exact = self._in_units(computed)
         places = max(0, -int(self.quantum.normalize().as_tuple().exponent) + 2)
-        rounded = self._in_units(computed).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP) + 0  # + 0: no "-0.00"
-        return f"{rounded:,}{self.suffix}"
+        shown = exact
+        for more in range(12):
+            shown = exact.quantize(Decimal(1).scaleb(-places - more), ROUND_HALF_UP) + 0  # + 0: no "-0.00"
+            if self._verdict(shown) == self._verdict(exact):
+                break
+        return f"{shown:,}{self.suffix}"
 
     def _in_units(self, computed: float) -> Decimal:
         # Twelve digits: 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.

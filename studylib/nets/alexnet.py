@@ -8,7 +8,7 @@ from torch import nn
 
 
 def _response_norm() -> nn.LocalResponseNorm:
-    """Section 3.3: k=2, n=5, alpha=1e-4, beta=0.75. The paper multiplies alpha with a sum over n maps, torch with the
+    """k=2, n=5, alpha=1e-4, beta=0.75. The paper multiplies alpha with a sum over n maps, torch with the
     mean over them, so torch is given n times the paper's alpha."""
     return nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
 

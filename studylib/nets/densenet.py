@@ -141,7 +141,7 @@ def densenet_cifar(
     layers_each = 6 if bottleneck else 3
     if depth <= 4 or (depth - 4) % layers_each:
         raise ValueError(
-            f"depth must be 4 + {layers_each}n with bottleneck={bottleneck} (such as {4 + layers_each * 6}), got {depth}"
+            f"depth must be 4 + {layers_each}n with bottleneck={bottleneck}, such as {4 + 6 * layers_each}, got {depth}"
         )
     if growth_rate < 1:
         raise ValueError(f"growth_rate must be at least 1, got {growth_rate}")

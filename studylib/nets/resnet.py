@@ -13,7 +13,8 @@ class Bottleneck(nn.Module):
 
     x: (batch, in_channels, height, width) to (batch, 4 * channels, height / stride, width / stride). The connection is
     the identity, or a strided 1x1 convolution where the shape changes (option B). `stride_in` says which convolution
-    of the block has the stride: the first "1x1", as in the paper, or the "3x3", as in ResNeXt and torchvision.
+    of the block has the stride: the first "1x1", as in the authors' own nets, or the "3x3", as in ResNeXt and
+    torchvision.
     """
 
     expansion = 4

@@ -16,15 +16,14 @@ from typing import Self
 
 from playwright.sync_api import Page, sync_playwright
 
+import bootstrap
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "browser-test"
 PATIENCE = 180  # seconds; a start takes ten of them on an idle machine
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    # Without windowing every cell is in the page, so that all can be asked and measured.
-    "notebook-extension/tracker": {"autoStartDefaultKernel": True, "windowingMode": "none"},
-}
+# Without windowing every cell is in the page, so that all can be asked and measured.
+ALL_CELLS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
 # What a cell shows that is wider than its place and cannot be scrolled to, or is scrolled sideways.
 OVERFLOW = """() => [...document.querySelectorAll(
     '.jp-OutputArea-output, .jp-OutputArea-output :is(table, img, svg, pre), .jp-MarkdownOutput, .jp-MarkdownOutput *')]
@@ -67,12 +66,13 @@ class Lab:
             environment[f"JUPYTER_{name}_DIR"] = str(folder / name.lower())
         environment |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
-        for plugin, values in SETTINGS.items():
-            file = folder / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        for plugin, values in bootstrap.LAB_SETTINGS.items():
+            file = folder / "settings" / f"{plugin.replace(':', '/')}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(values))
+            file.write_text(json.dumps(values | ALL_CELLS.get(plugin, {})))
         options = [f"--port={self.port}", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--allow-root", *options]
+        options += ["--no-browser", "--ip=127.0.0.1", "--allow-root", *bootstrap.LAB_OPTIONS]
+        command = [sys.executable, "-m", "jupyterlab", *options]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

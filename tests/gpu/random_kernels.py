@@ -113,7 +113,7 @@ class ControlFlow(Writer):
         elif in_loop:
             self.put(indent, f"if {self.condition()}:")
             self.put(indent + 1, self.pick(["break", "continue"]))
-        elif self.chance(40):
+        else:
             self.put(indent, f"if {self.condition()}:")
             self.put(indent + 1, f"return {result}".rstrip())
 
@@ -177,7 +177,7 @@ class Typing(Writer):
             return f"({a} {self.pick(['and', 'or'])} {b})"
         if kind == 16:
             return f"{self.pick(['float32', 'float64'])}({a})"
-        return self.pick([f"({a} ** 2)", f"({self.integer()} {self.pick(['&', '|', '^'])} {self.integer()})"])
+        return self.pick([f"({self.number(a)} ** 2)", f"({self.integer()} {self.pick(['&', '|', '^'])} {self.integer()})"])
 
     def number(self, text: str) -> str:
         # min, max and abs take no bool

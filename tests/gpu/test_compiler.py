@@ -121,18 +121,25 @@ KERNELS = [
 
 
 @needs_compiler
-@pytest.mark.parametrize("cc", LIMITS)
+@pytest.mark.parametrize("cc", [(7, 5), (9, 0), (12, 0)])
 @pytest.mark.parametrize(
     ("kernel", "args", "shared_bytes"), KERNELS, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_compiles_for_every_compute_capability(kernel, args, shared_bytes, cc):
+def test_figures_of_kernels(kernel, args, shared_bytes, cc):
     compiled = compile(kernel, *args, cc=cc, block=128)
-    assert f".target sm_{cc[0]}{cc[1]}\n" in compiled.ptx
     assert 4 <= compiled.registers < 64
     assert compiled.shared_bytes == shared_bytes
     assert compiled.spill_bytes == 0
     assert not compiled.uses_float64
     assert 0 < compiled.occupancy <= 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("cc", LIMITS)
+def test_compiles_for_every_compute_capability(cc):
+    compiled = compile(tile, image, image, cc=cc)
+    assert f".target sm_{cc[0]}{cc[1]}\n" in compiled.ptx
+    assert (compiled.cc, compiled.shared_bytes) == (cc, 4 * T * PADDED)
 
 
 @needs_compiler
@@ -389,7 +396,13 @@ def test_text_and_html():
 
     compiled = compile(clipped, vector, vector, block=(16, 16), cc=(8, 6))
     text, html = str(compiled), compiled._repr_html_()
-    for figure in (f"{compiled.registers}", "compute capability 8.6", "occupancy, block (16, 16)", "100%", "nothing"):
+    for figure in (
+        f"{compiled.registers}",
+        "compute capability 8.6 by CUDA 1",
+        "occupancy, block (16, 16)",
+        "100%",
+        "nothing",
+    ):
         assert figure in text and figure in html
     assert f"line {line_of(clipped, 'compares doubles')}: if a[i] < 0.1" in text
     assert "a[i] &lt; 0.1" in html and "a[i] < 0.1" not in html

@@ -23,10 +23,11 @@ settings_for_kernels = settings(
 def by_threads(source: str, a: list[int]) -> np.ndarray:
     """The result of the kernel as Python computes it, thread by thread."""
     out = np.zeros((THREADS, 4), np.int64)
+    stub = SimpleNamespace(local=SimpleNamespace(array=lambda shape, dtype: [0] * shape))
+    kernel = define(source, {"cuda": stub, "int64": None})["kernel"]
     for thread in range(THREADS):
-        local = SimpleNamespace(array=lambda shape, dtype: [0] * shape)
-        stub = SimpleNamespace(grid=lambda dimensions, t=thread: t, local=local)
-        define(source, {"cuda": stub, "int64": None})["kernel"](a, out)
+        stub.grid = lambda dimensions, thread=thread: thread
+        kernel(a, out)
     return out
 
 

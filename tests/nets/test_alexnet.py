@@ -37,7 +37,7 @@ def test_maps_of_the_paper_from_224_pixels(on_meta):
 
 
 def test_a_tower_sees_its_own_maps_except_in_conv3(on_meta):
-    """Section 3.5: "the kernels of the third layer take input from all maps", the others from one GPU's."""
+    """conv2, conv4 and conv5 take the maps of one GPU, conv3 those of both."""
     layers = [layer for layer in on_meta(nets.alexnet).features if isinstance(layer, torch.nn.Conv2d)]
     assert [layer.groups for layer in layers] == [1, 2, 1, 2, 2]
 

@@ -1,5 +1,7 @@
 """What must be true of a stored notebook, as functions that return the problems they find."""
 
+import difflib
+import itertools
 import re
 from pathlib import Path
 
@@ -36,17 +38,13 @@ def texts(cell: NotebookNode) -> list[str]:
 
 
 def differences(source: Path) -> list[str]:
-    """Cells that are not those of the .py: their order, kind, tags or text."""
-    wanted, stored = load(source)
-    sides = [[(c.id, c.cell_type, sorted(tags(c)), c.source) for c in side.cells] for side in (wanted, stored)]
-    found = [
-        f"cell {n}: {a[3][:60]!r} in the .py, {b[3][:60]!r} in the .ipynb"
-        for n, (a, b) in enumerate(zip(*sides, strict=False), 1)
-        if a != b
-    ]
-    if len(sides[0]) != len(sides[1]):
-        found.append(f"{len(sides[0])} cells in the .py, {len(sides[1])} in the .ipynb")
-    return found
+    """Cells that are not those of the .py: their order, kind, tags or text; the first lines that differ."""
+    sides = []
+    for notebook in load(source):
+        cells = [f"{cell.cell_type} {sorted(tags(cell))} {cell.id}\n{cell.source}" for cell in notebook.cells]
+        sides.append("\n".join(cells).splitlines())
+    found = difflib.unified_diff(*sides, source.name, source.with_suffix(".ipynb").name, lineterm="", n=0)
+    return list(itertools.islice(found, 12))
 
 
 def never_executed(source: Path) -> list[str]:
@@ -120,6 +118,13 @@ def too_large(source: Path) -> list[str]:
     return [] if size <= MEGABYTES else [f"{size:.1f} MB, at most {MEGABYTES}"]
 
 
+def figures(source: Path) -> list[str]:
+    """The picture files that README and site show are those of the stored notebook."""
+    named = notebooks.figures(load(source)[1])
+    files = {path.stem: path.read_bytes() for path in source.parent.glob("*.png")}
+    return [f"{name}.png" for name in named.keys() | files.keys() if named.get(name) != files.get(name)]
+
+
 def run_sheet(source: Path) -> list[str]:
     """week.toml is right, and every section that it names is a heading of the notebook."""
     text = "\n".join(cell.source for cell in load(source)[0].cells if cell.cell_type == "markdown")
@@ -137,5 +142,6 @@ ALL = [
     parameters,
     too_little_compared,
     too_large,
+    figures,
     run_sheet,
 ]

@@ -126,3 +126,20 @@ def test_a_section_that_is_no_heading_is_found(source):
     toml = source.with_name("week.toml")
     toml.write_text(WEEK.replace("First part", "First parts"))
     assert checks.run_sheet(source) == ["no heading 'First parts'"]
+
+
+def test_a_picture_file_that_is_not_the_stored_picture_is_found(source):
+    source.write_text(SOURCE.replace('tags=["nbval-ignore-output"]', 'tags=["nbval-ignore-output", "figure-times"]'))
+    png = nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
+
+    def change(notebook):
+        cell = checks.code_cells(notebook)[2]
+        cell.metadata.tags.append("figure-times")
+        cell.outputs.append(png)
+
+    alter(source, change)
+    assert checks.figures(source) == ["times.png"]  # there is no file
+    source.with_name("times.png").write_bytes(b"\0\0\0")
+    assert checks.figures(source) == []
+    source.with_name("times.png").write_bytes(b"\0\0\1")
+    assert checks.figures(source) == ["times.png"]

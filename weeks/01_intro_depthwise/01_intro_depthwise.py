@@ -39,7 +39,9 @@ from studylib.costs import count, receptive_field
 from studylib.training import Summary, accuracy, fit, over_seeds
 
 plots.use_style()
-torch.set_num_threads(1)  # networks this small lose more by waiting for a second core than they gain
+torch.set_num_threads(
+    1
+)  # networks this small lose more by waiting for a second core than they gain
 SEEDS = (SEED, SEED + 1, SEED + 2)
 digits = data.digits(seed=SEED)
 mnist = data.mnist_or_digits(DATA)
@@ -64,9 +66,10 @@ course.sheet(".")
 # $s$ is the stride; padding adds zeros around $x$ beforehand. (Strictly this is a cross-correlation; a convolution
 # would flip the filter. The field says convolution, and so do we.) Read the sums as loops and you have the program:
 
+
 # %%
 def conv_loops(x, w, stride=1, padding=0):
-    """x: (M, height, width), w: (N, M, K, K) -> (N, out_height, out_width). One multiply-add per innermost step."""
+    """x: (M, height, width), w: (N, M, K, K) -> (N, out_height, out_width)."""
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
     N, M, K, _ = w.shape
     out_height, out_width = ((side - K) // stride + 1 for side in x.shape[1:])
@@ -95,7 +98,10 @@ def torch_conv(x, w, **options):
 
 for stride in (1, 2, 3):
     for padding in (0, 1, 2):
-        difference = np.abs(conv_loops(digit, w, stride, padding) - torch_conv(digit, w, stride=stride, padding=padding))
+        difference = np.abs(
+            conv_loops(digit, w, stride, padding)
+            - torch_conv(digit, w, stride=stride, padding=padding)
+        )
         assert difference.max() < 1e-12
 print("loops and torch agree for strides 1 to 3 and paddings 0 to 2")
 
@@ -112,39 +118,57 @@ print("loops and torch agree for strides 1 to 3 and paddings 0 to 2")
 
 # %%
 def im2col(x, K, stride=1, padding=0):
-    """x: (M, height, width) -> (M*K*K, out_height*out_width): one column for each output position."""
+    """x: (M, height, width) -> (M*K*K, out_height*out_width): a column for each output."""
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (K, K), axis=(1, 2))[:, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (K, K), axis=(1, 2))[
+        :, ::stride, ::stride
+    ]
     return windows.transpose(0, 3, 4, 1, 2).reshape(x.shape[0] * K * K, -1)
 
 
 def conv_matmul(x, w, stride=1, padding=0):
     """The convolution as one matrix product: filters as rows, windows as columns."""
-    out_height, out_width = ((side + 2 * padding - w.shape[2]) // stride + 1 for side in x.shape[1:])
+    out_height, out_width = (
+        (side + 2 * padding - w.shape[2]) // stride + 1 for side in x.shape[1:]
+    )
     y = w.reshape(w.shape[0], -1) @ im2col(x, w.shape[2], stride, padding)
     return y.reshape(w.shape[0], out_height, out_width)
 
 
 for stride in (1, 2, 3):
     for padding in (0, 1, 2):
-        assert np.allclose(conv_matmul(digit, w, stride, padding), conv_loops(digit, w, stride, padding), atol=1e-12)
+        assert np.allclose(
+            conv_matmul(digit, w, stride, padding),
+            conv_loops(digit, w, stride, padding),
+            atol=1e-12,
+        )
 columns = im2col(digit, 3, padding=1)
 print("image", digit.shape, "->  columns", columns.shape)
-assert columns.size == 9 * digit.size  # stride 1 and padding 1: nine copies of each pixel, or of the border's zeros
+assert (
+    columns.size == 9 * digit.size
+)  # stride 1 and padding 1: nine copies of each pixel, or of the border's zeros
 
 # %%
-plots.images(
-    [digit[0], columns],
-    ["the digit: 8 x 8", "its im2col matrix: 9 window positions x 64 output positions"],
-    "im2col: nine shifted copies of the digit, one in each row",
-);
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.4), layout="constrained", width_ratios=[1, 3.2])
+axes[0].imshow(digit[0])
+axes[0].set(title="the digit, 8 x 8", xticks=[], yticks=[])
+axes[1].imshow(columns, aspect="auto")
+axes[1].set(
+    xlabel="output position (i, j), row by row",
+    ylabel="window position (u, v)",
+    title="its im2col matrix: each row is the digit, shifted",
+    yticks=range(9),
+    yticklabels=[f"{u}, {v}" for u in range(3) for v in range(3)],
+)
+axes[1].tick_params(labelsize=7)
+plt.show()
 
 # %% [markdown]
 # On a photograph one sees what a filter does. Three filters set by hand, no training: an average, and the
 # differences across and along.
 
 # %%
-photograph = load_sample_image("flower.jpg")[40:360, 120:520].mean(axis=2) / 255
+photograph = load_sample_image("flower.jpg")[40:360:2, 120:520:2].mean(axis=2) / 255
 difference_x = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
 filters = np.stack([np.ones((3, 3)) / 9, difference_x, difference_x.T])[:, None]
 blurred, across, along = conv_matmul(photograph[None], filters)
@@ -153,7 +177,7 @@ plots.images(
     ["photograph", "average", "difference across", "difference along"],
     "Three 3x3 filters on a photograph: one smooths, two find edges",
     height=1.7,
-);
+)
 
 # %% [markdown]
 # ## 1.3 What it costs
@@ -172,7 +196,7 @@ plots.images(
 
 # %%
 def dense_cost(M, N, K, side):
-    """Parameters and multiply-adds of a K x K convolution from M to N channels with a side x side output, no bias."""
+    """Parameters and multiply-adds, M to N channels, K x K filters, output side x side."""
     return K * K * M * N, K * K * M * N * side * side
 
 
@@ -194,11 +218,19 @@ kernel = rng.standard_normal((1, 1, 3, 3))
 pixels = np.eye(64).reshape(64, 1, 8, 8)  # one image for each pixel, that pixel lit
 as_matrix = np.stack([conv_matmul(pixel, kernel, padding=1).ravel() for pixel in pixels], axis=1)
 assert np.allclose(as_matrix @ digit.ravel(), conv_matmul(digit, kernel, padding=1).ravel())
-print(f"entries {as_matrix.size}, not zero {np.count_nonzero(as_matrix)}, different values {len(np.unique(as_matrix)) - 1}")
-fig, ax = plt.subplots(figsize=(4, 3.6), layout="constrained")
+print(
+    f"entries {as_matrix.size}, not zero {np.count_nonzero(as_matrix)}, "
+    f"different values besides zero {len(np.unique(as_matrix)) - 1}"
+)
+fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 drawn = ax.imshow(np.where(as_matrix == 0, np.nan, as_matrix), cmap="cividis")
-ax.set(xlabel="input pixel", ylabel="output pixel", title="A 3x3 convolution as a matrix:\nnine weights on nine diagonals")
-fig.colorbar(drawn, label="weight");
+ax.set(
+    xlabel="input pixel",
+    ylabel="output pixel",
+    title="A 3x3 convolution as a matrix: nine diagonals",
+)
+fig.colorbar(drawn, label="weight")
+plt.show()
 
 # %% [markdown]
 # **Experiment: is that assumption about images worth anything?** Take two networks of nearly the same number of
@@ -220,9 +252,12 @@ def shuffled(x):
 
 def convolutional():
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
+        nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 10),
     )
 
 
@@ -230,9 +265,14 @@ def fully_connected():
     return nn.Sequential(nn.Flatten(), nn.Linear(side * side, 26), nn.ReLU(), nn.Linear(26, 10))
 
 
-few = data.Dataset(mnist.train_x[:EXAMPLES], mnist.train_y[:EXAMPLES], mnist.test_x[:2000], mnist.test_y[:2000])
+few = data.Dataset(
+    mnist.train_x[:EXAMPLES], mnist.train_y[:EXAMPLES], mnist.test_x[:2000], mnist.test_y[:2000]
+)
 few_shuffled = few._replace(train_x=shuffled(few.train_x), test_x=shuffled(few.test_x))
-sizes = {make.__name__: count(make(), (1, side, side)).params for make in (convolutional, fully_connected)}
+sizes = {
+    make.__name__: count(make(), (1, side, side)).params
+    for make in (convolutional, fully_connected)
+}
 print(sizes)
 assert max(sizes.values()) < 1.05 * min(sizes.values())
 plots.images(
@@ -240,15 +280,28 @@ plots.images(
     ["as they are", "", "shuffled", ""],
     "The shuffle keeps each grey value and loses each neighbourhood",
     height=1.5,
-);
+)
+
 
 # %% tags=["nbval-ignore-output"]
 def trained_accuracy(make, images, epochs, lr=3e-3):
     """A function of the seed: build, train, return the test accuracy in percent."""
+
     def run(seed):
         net = make()
-        fit(net, images, epochs=epochs, lr=lr, optimizer="adam", batch_size=50, seed=seed, evaluate=False, show=False)
+        fit(
+            net,
+            images,
+            epochs=epochs,
+            lr=lr,
+            optimizer="adam",
+            batch_size=50,
+            seed=seed,
+            evaluate=False,
+            show=False,
+        )
         return 100 * accuracy(net, images.test_x, images.test_y)
+
     return run
 
 
@@ -261,17 +314,22 @@ for name, summary in pixels_or_not.items():
     print(f"{name:38s} {summary}")
 plots.seeds(
     {name: summary.values for name, summary in pixels_or_not.items()},
-    f"Trained on {EXAMPLES} images: the shuffle hurts the convolution only", "test accuracy, %",
+    f"Trained on {EXAMPLES} images: the shuffle hurts the convolution only",
+    "test accuracy, %",
 )
-
 # %%
 lost = {
-    what: [a - b for a, b in zip(pixels_or_not[f"{what}, pixels as they are"].values,
-                                 pixels_or_not[f"{what}, pixels shuffled"].values)]
+    what: [
+        a - b
+        for a, b in zip(
+            pixels_or_not[f"{what}, pixels as they are"].values,
+            pixels_or_not[f"{what}, pixels shuffled"].values,
+        )
+    ]
     for what in ("convolutional", "fully connected")
 }
 assert min(lost["convolutional"]) > max(lost["fully connected"])
-print("in each of three seeds the convolution loses more by the shuffle than the fully connected network does")
+print("in every seed the convolution loses more by the shuffle than the other network")
 
 # %% [markdown]
 # What this shows: on these images, with this little data, knowing which pixels are neighbours is worth some points,
@@ -293,17 +351,31 @@ print("in each of three seeds the convolution loses more by the shuffle than the
 # multiply-adds?
 
 # %%
-with torch.device("meta"):  # shapes only: nothing is allocated, and VGG's 138 million weights cost no time
+with torch.device(
+    "meta"
+):  # shapes only: nothing is allocated, and VGG's 138 million weights cost no time
     five = {
-        "AlexNet": nets.alexnet(), "VGG-16": nets.vgg16(), "GoogLeNet": nets.googlenet(),
-        "ResNet-50": nets.resnet50(), "DenseNet-121": nets.densenet121(),
+        "AlexNet": nets.alexnet(),
+        "VGG-16": nets.vgg16(),
+        "GoogLeNet": nets.googlenet(),
+        "ResNet-50": nets.resnet50(),
+        "DenseNet-121": nets.densenet121(),
     }
 costs = {name: count(net, (3, 224, 224)) for name, net in five.items()}
-linear = {name: sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear)) for name, net in five.items()}
-print(f"{'':14s}{'parameters':>12s}{'MACs':>10s}{'activations':>13s}{'in fully connected layers':>29s}")
+linear = {
+    name: sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Linear))
+    for name, net in five.items()
+}
+print(
+    f"{'':14s}{'parameters':>12s}{'MACs':>10s}{'activations':>13s}"
+    f"{'in fully connected layers':>29s}"
+)
 for name, cost in costs.items():
-    print(f"{name:14s}{cost.params / 1e6:10.2f} M{cost.macs / 1e9:8.2f} G{cost.activation_bytes / 1e6:10.1f} MB"
-          f"{linear[name] / cost.params:13.0%} of params,{1 - cost.macs_no_fc / cost.macs:5.1%} of MACs")
+    print(
+        f"{name:14s}{cost.params / 1e6:10.2f} M{cost.macs / 1e9:8.2f} G"
+        f"{cost.activation_bytes / 1e6:10.1f} MB"
+        f"{linear[name] / cost.params:13.0%} of params,{1 - cost.macs_no_fc / cost.macs:5.1%} of MACs"
+    )
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), sharey=True, layout="constrained")
@@ -312,17 +384,31 @@ fc_params = np.array([linear[name] for name in names]) / 1e6
 all_params = np.array([costs[name].params for name in names]) / 1e6
 conv_macs = np.array([costs[name].macs_no_fc for name in names]) / 1e9
 all_macs = np.array([costs[name].macs for name in names]) / 1e9
-for ax, conv, fc, unit in ((axes[0], all_params - fc_params, fc_params, "parameters, millions"),
-                           (axes[1], conv_macs, all_macs - conv_macs, "multiply-adds for one image, billions")):
+for ax, conv, fc, unit in (
+    (axes[0], all_params - fc_params, fc_params, "parameters, millions"),
+    (axes[1], conv_macs, all_macs - conv_macs, "multiply-adds for one image, billions"),
+):
     ax.barh(names, conv, color=plots.BLUE, label="convolutions")
-    ax.barh(names, fc, left=conv, color=plots.ORANGE, hatch="//", edgecolor="white", label="fully connected")
+    ax.barh(
+        names,
+        fc,
+        left=conv,
+        color=plots.ORANGE,
+        hatch="//",
+        edgecolor="white",
+        label="fully connected",
+    )
     ax.set_xlabel(unit)
 axes[0].invert_yaxis()
-axes[0].set_title("The weights sat in fully connected layers, ...")
-axes[1].set_title("... the work always in convolutions")
+axes[0].set_title("Weights: once fully connected")
+axes[1].set_title("Work: always the convolutions")
 axes[1].legend(loc="lower right")
-assert linear["AlexNet"] > 0.9 * costs["AlexNet"].params and linear["VGG-16"] > 0.85 * costs["VGG-16"].params
+assert (
+    linear["AlexNet"] > 0.9 * costs["AlexNet"].params
+    and linear["VGG-16"] > 0.85 * costs["VGG-16"].params
+)
 assert all(cost.macs_no_fc > 0.9 * cost.macs for cost in costs.values())
+plt.show()
 
 # %% [markdown]
 # Two lessons that the rest of the course builds on. Removing *parameters* and removing *multiply-adds* are different
@@ -334,7 +420,11 @@ assert all(cost.macs_no_fc > 0.9 * cost.macs for cost in costs.values())
 
 # %%
 for name in ("AlexNet", "VGG-16", "ResNet-50"):
-    print(f"{name:10s} {receptive_field(five[name])}")
+    field = receptive_field(five[name])
+    print(
+        f"{name:10s} an output of the last map sees {field.size[0]} x {field.size[1]} pixels, "
+        f"its neighbour starts {field.stride[0]} further"
+    )
 
 # %% [markdown]
 # ## 1.6 Do the papers' numbers come out?
@@ -365,7 +455,10 @@ for paper in ledger.papers():
     checked = ledger.check(paper)
     assert checked.ok
     verdicts = Counter(row.verdict for row in checked.rows)
-    print(f"{paper:17s} {len(checked.rows):3d} rows:  " + ",  ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+    print(
+        f"{paper:17s} {len(checked.rows):3d} rows:  "
+        + ",  ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    )
 
 # %% [markdown]
 # ## 1.7 The survey figure
@@ -379,12 +472,16 @@ points = ledger.survey()
 by_name = {p.name: p for p in points}
 small, large = by_name["1.0 MobileNet-224"], by_name["VGG-16"]
 assert large.macs > 25 * small.macs and small.top1_error - large.top1_error < 3
-plots.survey(points, "From VGG-16 to MobileNet: a twenty-fifth of the work, under three points more error");
-
+plots.survey(
+    points, "From VGG-16 to MobileNet: a twenty-fifth of the work, under three points more error"
+)
 # %%
-print(f"{'':22s}{'paper':>6s}{'MACs':>11s}{'params':>10s}{'top-1 error':>13s}  protocol")
+print(f"{'':34s}{'paper':>6s}{'MACs':>11s}{'params':>10s}{'top-1 error':>13s}  protocol")
 for p in sorted(points, key=lambda p: p.macs):
-    print(f"{p.name:22s}{p.year:6d}{p.macs / 1e6:9.0f} M{p.params / 1e6:8.1f} M{p.top1_error:11.1f} %  {p.protocol}")
+    print(
+        f"{p.name:34s}{p.year:6d}{p.macs / 1e6:9.0f} M{p.params / 1e6:8.1f} M"
+        f"{p.top1_error:11.1f} %  {p.protocol}"
+    )
 
 # %% [markdown]
 # ## Questions for hour 1
@@ -408,12 +505,14 @@ for p in sorted(points, key=lambda p: p.macs):
 
 # %%
 def conv_segments(x, w, segments, padding=0):
-    """Cut the channels of x and the filters w into segments; convolve each segment by itself; concatenate.
+    """Cut x and the filters w into segments, convolve each by itself, concatenate.
 
     x: (M, height, width), w: (N, M / segments, K, K) -> (N, out_height, out_width)
     """
     pairs = zip(np.split(x, segments), np.split(w, segments), strict=True)
-    return np.concatenate([conv_matmul(part, filters, padding=padding) for part, filters in pairs])
+    return np.concatenate(
+        [conv_matmul(part, filters, padding=padding) for part, filters in pairs]
+    )
 
 
 M, TOWERS, WIDTH = 6, 4, 3  # input channels, parallel towers, channels of each tower
@@ -421,11 +520,20 @@ x = rng.standard_normal((M, 8, 8))
 w1 = [rng.standard_normal((WIDTH, M, 1, 1)) for _ in range(TOWERS)]
 w3 = [rng.standard_normal((WIDTH, WIDTH, 3, 3)) for _ in range(TOWERS)]
 towers = np.concatenate([conv_matmul(conv_matmul(x, a), b, padding=1) for a, b in zip(w1, w3)])
-one_then_segments = conv_segments(conv_matmul(x, np.concatenate(w1)), np.concatenate(w3), TOWERS, padding=1)
+one_then_segments = conv_segments(
+    conv_matmul(x, np.concatenate(w1)), np.concatenate(w3), TOWERS, padding=1
+)
 assert np.allclose(towers, one_then_segments, rtol=0, atol=1e-12)
-assert np.allclose(one_then_segments, torch_conv(conv_matmul(x, np.concatenate(w1)), np.concatenate(w3), padding=1,
-                                                 groups=TOWERS), rtol=0, atol=1e-12)
-print("four towers = one 1x1 convolution, then four segments = torch's groups=4; output", towers.shape)
+assert np.allclose(
+    one_then_segments,
+    torch_conv(conv_matmul(x, np.concatenate(w1)), np.concatenate(w3), padding=1, groups=TOWERS),
+    rtol=0,
+    atol=1e-12,
+)
+print(
+    "four towers = one 1x1 convolution, then four segments = torch's groups=4; output",
+    towers.shape,
+)
 
 # %% [markdown]
 # ## 2.2 The continuum
@@ -442,15 +550,19 @@ C, K = 512, 3
 ks = [2**n for n in range(10)]
 params = []
 for k in ks:
-    pair = nn.Sequential(nn.Conv2d(C, C, 1, bias=False), nn.Conv2d(C, C, K, padding=1, groups=k, bias=False))
+    pair = nn.Sequential(
+        nn.Conv2d(C, C, 1, bias=False), nn.Conv2d(C, C, K, padding=1, groups=k, bias=False)
+    )
     cost = count(pair, (C, 14, 14))
     assert cost.params == C * C + C * C * K * K // k and cost.macs == cost.params * 14 * 14
     params.append(cost.params)
 for k, p in zip(ks, params):
-    print(f"{k:4d} segments {p / 1e6:7.3f} M parameters, of which the 1x1 convolution holds {C * C / p:6.1%}")
+    print(f"{k:4d} segments {p / 1e6:7.3f} M parameters, in the 1x1 convolution {C * C / p:6.1%}")
 
 # %%
-fig, axes = plt.subplots(1, 5, figsize=(8.6, 2.5), layout="constrained", width_ratios=[1, 1, 1, 0.15, 2.6])
+fig, axes = plt.subplots(
+    1, 5, figsize=(8.6, 2.7), layout="constrained", width_ratios=[1, 1, 1, 0.1, 2.6]
+)
 for ax, k in zip(axes, (1, 4, 16)):
     connected = np.kron(np.eye(k), np.ones((16 // k, 16 // k)))
     ax.imshow(connected, cmap="Blues", vmin=0, vmax=1.6)
@@ -460,11 +572,24 @@ axes[0].set_ylabel("output channel")
 axes[3].set_axis_off()
 axes[4].semilogx(ks, np.array(params) / params[-1], "o-", base=2)
 axes[4].axhline(C * C / params[-1], color=plots.GREY, lw=1, ls="--")
-axes[4].text(1, C * C / params[-1] + 0.25, "the 1x1 convolution alone", fontsize=8, color=plots.GREY)
-axes[4].set(xlabel="segments k", ylabel="parameters, relative to depthwise", ylim=(0, None))
-fig.suptitle("More segments, fewer connections: from k = 16 on, the 1x1 convolution is what costs", fontsize=11,
-             fontweight="bold", x=0.01, ha="left")
+axes[4].text(
+    1,
+    C * C / params[-1] - 0.2,
+    "the 1x1 convolution alone",
+    fontsize=8,
+    va="top",
+    color=plots.GREY,
+)
+axes[4].set(xlabel="segments k", ylabel="parameters\n(depthwise = 1)", ylim=(0, None))
+fig.suptitle(
+    "More segments, fewer connections: from k = 16 on, the 1x1 convolution is what costs",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
 assert next(k for k, p in zip(ks, params) if p < 2 * C * C) == 16
+plt.show()
 
 # %% [markdown]
 # ## 2.3 A clue in the oldest table
@@ -477,16 +602,23 @@ assert next(k for k, p in zip(ks, params) if p < 2 * C * C) == 16
 # %%
 dense_stem = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
 separable_stem = nn.Sequential(
-    nn.Conv2d(3, 24, 7, stride=2, padding=3, groups=3, bias=False), nn.Conv2d(24, 64, 1, bias=False)
+    nn.Conv2d(3, 24, 7, stride=2, padding=3, groups=3, bias=False),
+    nn.Conv2d(24, 64, 1, bias=False),
 )
 for name, stem in (("dense", dense_stem), ("separable", separable_stem)):
     cost = count(stem, (3, 224, 224))
-    print(f"{name:10s}{cost.params:6d} parameters = {cost.params / 1000:.1f} K of 1000 = {cost.params / 1024:.1f} K of 1024,"
-          f"  {cost.macs / 1e6:5.1f} M multiply-adds")
+    print(
+        f"{name:10s}{cost.params:6d} parameters = {cost.params / 1000:.1f} K of 1000"
+        f" = {cost.params / 1024:.1f} K of 1024,"
+        f"  {cost.macs / 1e6:5.1f} M multiply-adds"
+    )
 clue = count(separable_stem, (3, 224, 224))
 with_biases = clue.params + 64  # one for each output of the 1x1 convolution
-print(f"with the 64 biases of the 1x1 convolution: {with_biases} parameters = {with_biases / 1024:.1f} K of 1024")
-assert f"{clue.params / 1000:.1f}" == f"{with_biases / 1024:.1f}" == "2.7" and f"{clue.macs / 1e6:.0f}" == "34"
+print(f"with 64 biases {with_biases:6d} parameters = {with_biases / 1024:.1f} K of 1024")
+assert (
+    f"{clue.params / 1000:.1f}" == f"{with_biases / 1024:.1f}" == "2.7"
+    and f"{clue.macs / 1e6:.0f}" == "34"
+)
 
 # %% [markdown]
 # The separable stem fits both printed numbers and the dense one is far from either. Two cautions. That the multiplier is
@@ -508,21 +640,31 @@ display(ledger.check("googlenet", where="Table 1, convolution 7x7/2"))
 
 # %%
 def depthwise(x, d, padding=0):
-    """x: (M, height, width), d: (M, K, K) -> (M, out_height, out_width): one filter for each channel."""
+    """x: (M, height, width), d: (M, K, K) -> (M, out_height, out_width)."""
     return conv_segments(x, d[:, None], segments=len(d), padding=padding)
 
 
 def pointwise(x, p):
-    """x: (M, height, width), p: (N, M) -> (N, height, width): at each pixel, a matrix times its channels."""
+    """x: (M, height, width), p: (N, M) -> (N, height, width)."""
     return np.einsum("nm,mij->nij", p, x)
 
 
 M, N, K = 6, 10, 3
-x, d, p = rng.standard_normal((M, 9, 9)), rng.standard_normal((M, K, K)), rng.standard_normal((N, M))
+x, d, p = (
+    rng.standard_normal((M, 9, 9)),
+    rng.standard_normal((M, K, K)),
+    rng.standard_normal((N, M)),
+)
 y = pointwise(depthwise(x, d, padding=1), p)
 by_torch = torch_conv(torch_conv(x, d[:, None], padding=1, groups=M), p[:, :, None, None])
 assert np.allclose(y, by_torch, rtol=0, atol=1e-12)
-print("depthwise", depthwise(x, d, padding=1).shape, " pointwise", y.shape, " equal to torch's two operators")
+print(
+    "depthwise",
+    depthwise(x, d, padding=1).shape,
+    " pointwise",
+    y.shape,
+    " equal to torch's two operators",
+)
 
 # %% [markdown]
 # What is lost? Put the second formula into the first and one dense filter appears, $w_{n,m,u,v} = p_{n,m}\,\hat
@@ -534,7 +676,10 @@ composed = np.einsum("nm,muv->nmuv", p, d)
 assert np.allclose(y, torch_conv(x, composed, padding=1), rtol=0, atol=1e-12)
 ranks = [np.linalg.matrix_rank(composed[:, m].reshape(N, K * K)) for m in range(M)]
 assert set(ranks) == {1}
-print(f"numbers to choose: dense {composed.size}, separable {d.size + p.size}; rank of each channel's filters: {set(map(int, ranks))}")
+print(
+    f"numbers to choose: dense {composed.size}, separable {d.size + p.size}; "
+    f"rank of each channel's filters: {set(map(int, ranks))}"
+)
 
 # %% [markdown]
 # What is saved? With $D_F$ for the side of the output, the paper's Equations 2 to 5 are
@@ -549,15 +694,25 @@ print(f"numbers to choose: dense {composed.size}, separable {d.size + p.size}; r
 # %%
 def separable(M, N, stride=1):
     """MobileNet's pair without batch norm: depthwise 3x3, then pointwise."""
-    return nn.Sequential(nn.Conv2d(M, M, 3, stride, 1, groups=M, bias=False), nn.Conv2d(M, N, 1, bias=False))
+    return nn.Sequential(
+        nn.Conv2d(M, M, 3, stride, 1, groups=M, bias=False), nn.Conv2d(M, N, 1, bias=False)
+    )
 
 
 for M, N, D in ((32, 64, 112), (128, 128, 56), (512, 512, 14), (1024, 1024, 7)):
-    dense, pair = count(nn.Conv2d(M, N, 3, padding=1, bias=False), (M, D, D)), count(separable(M, N), (M, D, D))
+    dense, pair = (
+        count(nn.Conv2d(M, N, 3, padding=1, bias=False), (M, D, D)),
+        count(separable(M, N), (M, D, D)),
+    )
     assert pair.macs == 9 * M * D**2 + M * N * D**2
-    assert Fraction(pair.macs, dense.macs) == Fraction(1, N) + Fraction(1, 9)  # exactly, not about
-    print(f"{M:4d} -> {N:4d} channels at {D:3d}x{D:<3d}  dense {dense.macs / 1e6:8.1f} M  separable {pair.macs / 1e6:6.1f} M"
-          f"  {dense.macs / pair.macs:.2f} times less")
+    assert Fraction(pair.macs, dense.macs) == Fraction(1, N) + Fraction(
+        1, 9
+    )  # exactly, not about
+    print(
+        f"{M:4d} -> {N:4d} channels at {D:3d}x{D:<3d}  dense {dense.macs / 1e6:8.1f} M"
+        f"  separable {pair.macs / 1e6:6.1f} M"
+        f"  {dense.macs / pair.macs:.2f} times less"
+    )
 
 # %% [markdown]
 # ## 2.5 MobileNet's tables
@@ -586,7 +741,13 @@ kinds = Counter()
 for row in total.rows:
     module = dict(mobilenet.named_modules())[row.name]
     if isinstance(module, nn.Conv2d):
-        kind = "dense 3x3" if module.in_channels == 3 else "depthwise 3x3" if module.groups > 1 else "pointwise 1x1"
+        kind = (
+            "dense 3x3"
+            if module.in_channels == 3
+            else "depthwise 3x3"
+            if module.groups > 1
+            else "pointwise 1x1"
+        )
         kinds[kind] += row.macs
     elif isinstance(module, nn.Linear):
         kinds["classifier"] += row.macs
@@ -597,43 +758,62 @@ assert shares["pointwise 1x1"] > 0.9
 fig, ax = plt.subplots(figsize=(7.5, 1.9), layout="constrained")
 ax.barh(list(shares), [100 * share for share in shares.values()], color=plots.BLUE)
 ax.invert_yaxis()
-ax.set(xlabel="share of MobileNet's multiply-adds, %", title="MobileNet is nearly all 1x1 convolutions, plain matrix products");
+ax.set(
+    xlabel="share of MobileNet's multiply-adds, %",
+    title="MobileNet is nearly all 1x1 convolutions, plain matrix products",
+)
+plt.show()
 
 # %% [markdown]
-# ## 2.6 Why it is not that much faster
+# ## 2.6 Why multiply-adds are not time
 #
-# The multiply-adds fall eight to nine times. Does the time? A processor must also bring the data: the **arithmetic intensity** of
-# a layer is its multiply-adds divided by the bytes that it must move at least (input, weights and output, once each).
-# Below some intensity the memory sets the pace, and doing less arithmetic saves nothing.
+# The multiply-adds fall eight to nine times. Does the time? A processor must also bring the data. The **arithmetic
+# intensity** of a layer is its multiply-adds divided by the bytes that must move at least: input, weights and output, once
+# each. Below some intensity the memory sets the pace, and less arithmetic saves nothing.
 
 
 # %%
 def intensity(M, N, K, D, groups=1):
-    """Multiply-adds for each byte that must move: a K x K convolution, D x D in and out, 32-bit floats."""
+    """Multiply-adds, and the same for each byte moved; stride 1, D x D in and out."""
     macs = K * K * M * N // groups * D * D
     moved = 4 * (M * D * D + K * K * M * N // groups + N * D * D)
     return macs, macs / moved
 
 
-C, D = 256, 28
-layers = {
-    "dense 3x3": nn.Conv2d(C, C, 3, padding=1, bias=False),
-    "depthwise 3x3": nn.Conv2d(C, C, 3, padding=1, groups=C, bias=False),
-    "pointwise 1x1": nn.Conv2d(C, C, 1, bias=False),
-}
-theory = {name: intensity(C, C, m.kernel_size[0], D, m.groups) for name, m in layers.items()}
-for name, (macs, per_byte) in theory.items():
-    assert macs == count(layers[name], (C, D, D)).macs
-    print(f"{name:14s}{macs / 1e6:8.1f} M multiply-adds{per_byte:8.1f} for each byte moved")
-assert theory["depthwise 3x3"][1] < 9 / 8  # nine multiply-adds a pixel, one float in and one out: below 9/8 whatever the size
+SHAPES = [
+    (32, 64, 112),
+    (128, 128, 56),
+    (512, 512, 14),
+    (1024, 1024, 7),
+]  # M, N, D of four of MobileNet's pairs
+theory = {}
+for M, N, D in SHAPES:
+    theory[M, N, D] = {
+        "dense 3x3": intensity(M, N, 3, D),
+        "depthwise 3x3": intensity(M, M, 3, D, groups=M),
+        "pointwise 1x1": intensity(M, N, 1, D),
+    }
+    assert (
+        theory[M, N, D]["dense 3x3"][0]
+        == count(nn.Conv2d(M, N, 3, padding=1, bias=False), (M, D, D)).macs
+    )
+    assert (
+        theory[M, N, D]["depthwise 3x3"][1] < 9 / 8
+    )  # nine multiply-adds for a float in and a float out
+    print(
+        f"{M:4d} -> {N:4d} at {D:3d}x{D:<3d}  multiply-adds for each byte:  "
+        + "   ".join(f"{name} {per_byte:5.1f}" for name, (_, per_byte) in theory[M, N, D].items())
+    )
 
 # %% [markdown]
-# Now the time on this machine, one image, the best of several runs. These numbers are yours, not ours: they differ
-# from computer to computer, and nothing here checks them. On a GPU the picture is the same with other numbers (hour 3).
+# Two things to expect, then. The depthwise layer runs at the pace of the memory, at every size. And the *dense* layer with
+# 1024 channels on a 7x7 map should be slow for its multiply-adds too: it reads millions of weights and uses each only 49
+# times. Measure it: one image, one core, the best of several runs. These times are your machine's, not ours; nothing here
+# checks them.
 
 
 # %% tags=["nbval-ignore-output"]
-def best_time(module, x, repeats=30):
+def best_time(module, x, repeats=15):
     """Seconds of the fastest of `repeats` runs, after one to warm up."""
     with torch.inference_mode():
         module(x)
@@ -645,36 +825,59 @@ def best_time(module, x, repeats=30):
     return min(times)
 
 
-image = torch.randn(1, C, D, D, generator=torch.Generator().manual_seed(SEED))
-seconds = {name: best_time(module, image) for name, module in layers.items()}
-for name, t in seconds.items():
-    print(f"{name:14s}{1e3 * t:8.2f} ms{theory[name][0] / t / 1e9:8.1f} billion multiply-adds a second")
-pair = seconds["depthwise 3x3"] + seconds["pointwise 1x1"]
-pair_macs = theory["depthwise 3x3"][0] + theory["pointwise 1x1"][0]
-print(f"\nseparable against dense: {theory['dense 3x3'][0] / pair_macs:.1f} times fewer multiply-adds, "
-      f"{seconds['dense 3x3'] / pair:.1f} times faster here")
-print(f"the depthwise part has {theory['depthwise 3x3'][0] / pair_macs:.0%} of the pair's multiply-adds and "
-      f"{seconds['depthwise 3x3'] / pair:.0%} of its time")
+seconds = {}
+for M, N, D in SHAPES:
+    image = torch.randn(1, M, D, D, generator=torch.Generator().manual_seed(SEED))
+    seconds[M, N, D] = {
+        "dense 3x3": best_time(nn.Conv2d(M, N, 3, padding=1, bias=False), image),
+        "depthwise 3x3": best_time(nn.Conv2d(M, M, 3, padding=1, groups=M, bias=False), image),
+        "pointwise 1x1": best_time(nn.Conv2d(M, N, 1, bias=False), image),
+    }
+print(f"{'':22s}{'separable against dense':^36s}{'the depthwise part has':^30s}")
+print(f"{'':22s}{'multiply-adds':>18s}{'time':>18s}{'of multiply-adds':>20s}{'of time':>10s}")
+for (M, N, D), t in seconds.items():
+    macs = {name: macs for name, (macs, _) in theory[M, N, D].items()}
+    pair, pair_macs = (
+        t["depthwise 3x3"] + t["pointwise 1x1"],
+        macs["depthwise 3x3"] + macs["pointwise 1x1"],
+    )
+    print(
+        f"{M:4d} -> {N:4d} at {D:3d}x{D:<3d}{macs['dense 3x3'] / pair_macs:13.1f}x less"
+        f"{t['dense 3x3'] / pair:12.1f}x less"
+        f"{macs['depthwise 3x3'] / pair_macs:20.0%}{t['depthwise 3x3'] / pair:10.0%}"
+    )
 
 # %% tags=["nbval-ignore-output"]
-fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
-for n, (name, (macs, per_byte)) in enumerate(theory.items()):
-    ax.loglog(per_byte, macs / seconds[name] / 1e9, plots.MARKERS[n], ms=10, color=plots.COLOURS[n])
-    ax.annotate(name, (per_byte, macs / seconds[name] / 1e9), xytext=(9, -3), textcoords="offset points")
-ax.set(xlabel="multiply-adds for each byte moved (computed)", ylabel="billion multiply-adds\na second (measured here)",
-       title="Few multiply-adds for each byte, few multiply-adds a second")
+fig, ax = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+for n, kind in enumerate(("dense 3x3", "depthwise 3x3", "pointwise 1x1")):
+    per_byte = [theory[shape][kind][1] for shape in SHAPES]
+    rate = [theory[shape][kind][0] / seconds[shape][kind] / 1e9 for shape in SHAPES]
+    ax.loglog(per_byte, rate, plots.MARKERS[n], ms=9, color=plots.COLOURS[n], label=kind)
+ax.set(
+    xlabel="multiply-adds for each byte moved (computed)",
+    ylabel="billion multiply-adds\na second (measured here)",
+    title="Few multiply-adds for each byte, few multiply-adds a second",
+)
 ax.grid(alpha=0.25, which="both")
-ax.margins(0.25);
+ax.legend()
+ax.margins(0.15)
+plt.show()
 
 # %% [markdown]
+# So one number, "eight times fewer multiply-adds", turns into another speed-up for each size of layer, and the depthwise
+# part takes a far greater share of the time than of the arithmetic. What this shows: the ranking of two layers by
+# multiply-adds need not be their ranking by time. What it does not show: how large the effect is elsewhere. It
+# depends on the processor, its memory, and the library's kernels as much as on the layer.
+#
 # ## 2.7 Experiment: what do the segments cost in accuracy?
 #
 # Fixed width, digits of 8x8 pixels, two blocks of 1x1 and spatial convolution with $k$ segments; and once the
 # 1x1 convolutions alone, which see no neighbours after the first layer. Can these images tell the designs apart?
 
+
 # %%
 def segmented(k, width=24, blocks=2):
-    """A small classifier for 8x8 digits; k segments in each spatial convolution, k = 0 for none at all."""
+    """A small classifier for 8x8 digits; k segments, or k = 0 for no spatial convolution."""
     layers = [nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for _ in range(blocks):
         layers += [nn.Conv2d(width, width, 1, bias=False)]
@@ -684,7 +887,12 @@ def segmented(k, width=24, blocks=2):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
-designs = {"1 segment (dense)": 1, "4 segments": 4, "24 segments (depthwise)": 24, "1x1 convolutions alone": 0}
+designs = {
+    "1 segment (dense)": 1,
+    "4 segments": 4,
+    "24 segments (depthwise)": 24,
+    "1x1 convolutions alone": 0,
+}
 for name, k in designs.items():
     cost = count(segmented(k), (1, 8, 8))
     print(f"{name:26s}{cost.params:7,d} parameters{cost.macs:11,d} multiply-adds")
@@ -692,23 +900,37 @@ for name, k in designs.items():
 # %% tags=["nbval-ignore-output"]
 epochs = 8 if FAST else 24
 segments = {
-    name: over_seeds(trained_accuracy(lambda k=k: segmented(k), digits, epochs, lr=1e-2), SEEDS, "%")
+    name: over_seeds(
+        trained_accuracy(lambda k=k: segmented(k), digits, epochs, lr=1e-2), SEEDS, "%"
+    )
     for name, k in designs.items()
 }
 for name, summary in segments.items():
     print(f"{name:26s} {summary}")
-plots.seeds({name: summary.values for name, summary in segments.items()},
-            "Only the network that sees no neighbours falls behind clearly", "test accuracy, %")
-
+plots.seeds(
+    {name: summary.values for name, summary in segments.items()},
+    "Only the network that sees no neighbours falls behind clearly",
+    "test accuracy, %",
+)
 # %%
-with_neighbours = [summary for name, summary in segments.items() if name != "1x1 convolutions alone"]
-assert max(segments["1x1 convolutions alone"].values) < min(min(s.values) for s in with_neighbours)
-print(f"one test image is {100 / len(digits.test_y):.1f} points; in every seed the 1x1 convolutions alone are worse than all others")
+with_neighbours = [
+    summary for name, summary in segments.items() if name != "1x1 convolutions alone"
+]
+assert max(segments["1x1 convolutions alone"].values) < min(
+    min(s.values) for s in with_neighbours
+)
+print(
+    f"one test image is {100 / len(digits.test_y):.1f} points; "
+    "in every seed the 1x1 convolutions alone are worse than all others"
+)
 
 # %% tags=["nbval-ignore-output"]
 spread = max(max(s.values) - min(s.values) for s in with_neighbours)
 gap = max(s.mean for s in with_neighbours) - min(s.mean for s in with_neighbours)
-print(f"among the designs with neighbours: means within {gap:.1f} points, seeds of one design up to {spread:.1f} points apart")
+print(
+    f"among the designs with neighbours: means within {gap:.1f} points, "
+    f"seeds of one design up to {spread:.1f} points apart"
+)
 
 # %% [markdown]
 # What this shows: looking at neighbours is worth something, and the depthwise network gets most or all of it with a
@@ -721,7 +943,7 @@ print(f"among the designs with neighbours: means within {gap:.1f} points, seeds 
 # 1. Xception does 1x1 first and depthwise second, MobileNet the other way. In a deep stack, what is the difference? (And
 #    the ReLU between them: Xception's Figure 10 found that leaving it out is best.)
 # 2. A separable layer ties $w_{n,m} = p_{n,m} \hat d_m$. What would two depthwise filters a channel allow?
-# 3. On your machine, what happens to the time of the depthwise layer when the image is 112x112 with 32 channels?
+# 3. With a batch of 32 images, which of the points in the last figure move, and where to?
 
 # %% [markdown]
 # # Hour 3: pruning, weight sharing, and the first kernels
@@ -739,11 +961,25 @@ print(f"among the designs with neighbours: means within {gap:.1f} points, seeds 
 # $$r = \frac{n b}{n \log_2 k + k b}$$
 
 # %%
-weights = np.array([[2.09, -0.98, 1.48, 0.09], [0.05, -0.14, -1.08, 2.12], [-0.91, 1.92, 0, -1.03], [1.87, 0, 1.53, 1.49]])
+weights = np.array(
+    [
+        [2.09, -0.98, 1.48, 0.09],
+        [0.05, -0.14, -1.08, 2.12],
+        [-0.91, 1.92, 0, -1.03],
+        [1.87, 0, 1.53, 1.49],
+    ]
+)
 centroids = np.array([-1.00, 0.00, 1.50, 2.00])
 index = np.abs(weights[..., None] - centroids).argmin(axis=-1)
-print("cluster index\n", index, "\nwhat the network now computes with\n", centroids[index], sep="")
-assert index.tolist() == [[3, 0, 2, 1], [1, 1, 0, 3], [0, 3, 1, 0], [3, 1, 2, 2]]  # as printed in Figure 3
+print(
+    "cluster index\n", index, "\nwhat the network now computes with\n", centroids[index], sep=""
+)
+assert index.tolist() == [
+    [3, 0, 2, 1],
+    [1, 1, 0, 3],
+    [0, 3, 1, 0],
+    [3, 1, 2, 2],
+]  # as printed in Figure 3
 
 
 def rate(n, k, b=32):
@@ -762,29 +998,59 @@ assert rate(n=16, k=4) == 16 * 32 / (4 * 32 + 2 * 16) == 3.2
 
 # %%
 gradient = np.array(
-    [[-0.03, -0.01, 0.03, 0.02], [-0.01, 0.01, -0.02, 0.12], [-0.01, 0.02, 0.04, 0.01], [-0.07, -0.02, 0.01, -0.02]]
+    [
+        [-0.03, -0.01, 0.03, 0.02],
+        [-0.01, 0.01, -0.02, 0.12],
+        [-0.01, 0.02, 0.04, 0.01],
+        [-0.07, -0.02, 0.01, -0.02],
+    ]
 )
 grouped = np.bincount(index.ravel(), gradient.ravel(), minlength=4)
 tuned = centroids - 1.0 * grouped  # learning rate 1, as in the figure
 for k in range(4):
-    print(f"centroid {k}: {centroids[k]:5.2f}   gradients summed {grouped[k]:5.2f}   fine-tuned {tuned[k]:5.2f}")
-assert np.allclose(grouped, [-0.03, 0.04, 0.02, 0.04]) and np.allclose(tuned, [-0.97, -0.04, 1.48, 1.96])
+    print(
+        f"centroid {k}: {centroids[k]:5.2f}   gradients summed {grouped[k]:5.2f}"
+        f"   fine-tuned {tuned[k]:5.2f}"
+    )
+assert np.allclose(grouped, [-0.03, 0.04, 0.02, 0.04]) and np.allclose(
+    tuned, [-0.97, -0.04, 1.48, 1.96]
+)
 
-shared = torch.tensor(centroids, requires_grad=True)  # and that is what automatic differentiation says
+shared = torch.tensor(
+    centroids, requires_grad=True
+)  # and that is what automatic differentiation says
 (shared[torch.from_numpy(index)] * torch.from_numpy(gradient)).sum().backward()
 assert np.allclose(shared.grad.numpy(), grouped, rtol=0, atol=1e-12)
 
 # %%
 fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.5), layout="constrained")
-for ax, values, name, fmt in ((axes[0], weights, "weights", ".2f"), (axes[1], index, "index, 2 bits each", "d"),
-                              (axes[2], centroids[index], "shared weights", ".2f"), (axes[3], tuned[index], "after one step", ".2f")):
+for ax, values, name, fmt in (
+    (axes[0], weights, "weights", ".2f"),
+    (axes[1], index, "index, 2 bits each", "d"),
+    (axes[2], centroids[index], "shared weights", ".2f"),
+    (axes[3], tuned[index], "after one step", ".2f"),
+):
     ax.imshow(index, cmap="cividis", vmin=-1, vmax=4)
     for (i, j), value in np.ndenumerate(values):
-        ax.text(j, i, format(value, fmt), ha="center", va="center", fontsize=8,
-                color="black" if index[i, j] >= 2 else "white")
+        ax.text(
+            j,
+            i,
+            format(value, fmt),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if index[i, j] >= 2 else "white",
+        )
     ax.set_title(name, fontsize=9, fontweight="normal")
     ax.set_axis_off()
-fig.suptitle("Figure 3: sixteen floats become sixteen indices and four floats", fontsize=11, fontweight="bold", x=0.01, ha="left");
+fig.suptitle(
+    "Figure 3: sixteen floats become sixteen indices and four floats",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
 
 # %% [markdown]
 # Real layers need the centroids found: k-means in one dimension. The paper tries three starts and keeps the linear one, equal steps
@@ -793,7 +1059,7 @@ fig.suptitle("Figure 3: sixteen floats become sixteen indices and four floats", 
 
 # %%
 def kmeans(values, k, rounds=30):
-    """values: (n,) -> centroids (k,), index (n,). Linear start; each round can only lower the squared error."""
+    """values: (n,) -> centroids (k,), index (n,). No round can raise the squared error."""
     centroids = np.linspace(values.min(), values.max(), k)
     for _ in range(rounds):
         index = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, values)
@@ -803,7 +1069,10 @@ def kmeans(values, k, rounds=30):
 
 
 sample = rng.standard_normal(2000)
-errors = [np.square(sample - c[i]).sum() for c, i in (kmeans(sample, 8, rounds) for rounds in (0, 1, 3, 10, 30))]
+errors = [
+    np.square(sample - c[i]).sum()
+    for c, i in (kmeans(sample, 8, rounds) for rounds in (0, 1, 3, 10, 30))
+]
 print("squared error after 0, 1, 3, 10, 30 rounds:", [f"{e:.3g}" for e in errors])
 assert all(a >= b for a, b in pairwise(errors))
 
@@ -817,7 +1086,7 @@ assert all(a >= b for a, b in pairwise(errors))
 
 # %%
 def to_gaps(positions, bits):
-    """Sorted positions of the non-zeros -> (gaps, is_weight): zeros before each entry; fillers are not weights."""
+    """Sorted positions of the non-zeros -> gaps (zeros before each entry), is_weight."""
     gaps, is_weight, largest = [], [], 2**bits - 1
     for gap in np.diff(positions, prepend=-1) - 1:
         while gap > largest:
@@ -834,15 +1103,21 @@ def from_gaps(gaps, is_weight):
     return (np.cumsum(gaps + 1) - 1)[is_weight]
 
 
-for bits in (3, 4, 5):
-    positions = np.flatnonzero(rng.random(20_000) < 0.08)
+positions = np.flatnonzero(rng.random(20_000) < 0.08)
+total_bits = {}
+for bits in (3, 4, 5, 6, 7):
     gaps, is_weight = to_gaps(positions, bits)
     assert np.array_equal(from_gaps(gaps, is_weight), positions)  # nothing is lost
-    print(f"{bits} bits for a gap: {len(positions)} weights, {np.sum(~is_weight):5d} fillers, {bits * len(gaps):6d} bits in all")
+    total_bits[bits] = (6 + bits) * len(gaps)
+    print(
+        f"{bits} bits for a gap: {len(positions)} weights, {np.sum(~is_weight):5d} fillers, "
+        f"{total_bits[bits]:6d} bits in all with 6-bit values"
+    )
+assert min(total_bits, key=total_bits.get) == 5
 
 # %% [markdown]
-# Too few bits and fillers eat what the short gaps save; too many and each gap is too long. At eight percent density
-# five bits is a good choice, the one in the paper's tables for LeNet.
+# Too few bits, and fillers eat what the short gaps save; too many, and each gap is too long. At eight percent density five bits
+# is the best, and the one in the paper's tables for LeNet.
 #
 # ## 3.3 Huffman coding
 #
@@ -857,10 +1132,14 @@ def huffman(symbols):
     """A prefix code for a sequence: symbol -> string of '0' and '1'."""
     heap = [(n, i, {symbol: ""}) for i, (symbol, n) in enumerate(Counter(symbols).items())]
     heapq.heapify(heap)
-    tie = len(heap)  # equal counts are joined in the order they came, and dicts are never compared
+    tie = len(
+        heap
+    )  # equal counts are joined in the order they came, and dicts are never compared
     while len(heap) > 1:
         (n0, _, low), (n1, _, high) = heapq.heappop(heap), heapq.heappop(heap)
-        joined = {s: "0" + code for s, code in low.items()} | {s: "1" + code for s, code in high.items()}
+        joined = {s: "0" + code for s, code in low.items()} | {
+            s: "1" + code for s, code in high.items()
+        }
         heapq.heappush(heap, (n0 + n1, tie := tie + 1, joined))
     return heap[0][2]
 
@@ -883,7 +1162,10 @@ print(code, bits, f"{len(bits)} bits in place of {8 * len(text)}")
 assert "".join(decode(bits, code)) == text
 frequency = np.array([n / len(text) for n in Counter(text).values()])
 entropy, mean_length = -(frequency * np.log2(frequency)).sum(), len(bits) / len(text)
-assert entropy <= mean_length < entropy + 1 and sum(Fraction(1, 2 ** len(word)) for word in code.values()) == 1
+assert (
+    entropy <= mean_length < entropy + 1
+    and sum(Fraction(1, 2 ** len(word)) for word in code.values()) == 1
+)
 
 # %% [markdown]
 # ## 3.4 All three on LeNet-300-100
@@ -893,13 +1175,14 @@ assert entropy <= mean_length < entropy + 1 and sum(Fraction(1, 2 ** len(word)) 
 # after each, share what is left as 64 values a layer, and write down every bit. Does the error survive, and does the
 # size come out as printed?
 
+
 # %%
 def layers_of(net):
     return [module for module in net.modules() if isinstance(module, nn.Linear)]
 
 
 def magnitude_masks(net, keep):
-    """For each layer, 1 where a weight is among the `keep` fraction of largest magnitude, else 0."""
+    """For each layer: 1 where a weight is among the `keep` fraction of largest, else 0."""
     masks = []
     for layer, fraction in zip(layers_of(net), keep, strict=True):
         magnitude = layer.weight.detach().abs()
@@ -919,7 +1202,7 @@ GAP_BITS, WEIGHT_BITS = 5, 6
 
 
 def store(weight):
-    """A pruned layer (out, in) -> the layer as it is read back, and the bits it takes, fixed-length and Huffman-coded."""
+    """A pruned layer (out, in) -> the layer as it is read back, and what it takes in bits."""
     flat = weight.ravel()
     positions = np.flatnonzero(flat)
     gaps, is_weight = to_gaps(positions, GAP_BITS)
@@ -929,7 +1212,9 @@ def store(weight):
     entries[is_weight] = index
 
     codes = [huffman(stream.tolist()) for stream in (entries, gaps)]
-    streams = ["".join(map(code.get, stream.tolist())) for code, stream in zip(codes, (entries, gaps))]
+    streams = [
+        "".join(map(code.get, stream.tolist())) for code, stream in zip(codes, (entries, gaps))
+    ]
     read_entries, read_gaps = (np.array(decode(bits, code)) for bits, code in zip(streams, codes))
     restored = np.zeros_like(flat)
     restored[np.cumsum(read_gaps + 1) - 1] = codebook[read_entries]
@@ -938,7 +1223,8 @@ def store(weight):
         "codebook": 32 * len(codebook),
         "fixed": (WEIGHT_BITS + GAP_BITS) * len(entries),
         "huffman": sum(map(len, streams)),
-        "weights": len(positions), "entries": len(entries),
+        "weights": len(positions),
+        "entries": len(entries),
     }
 
 
@@ -949,18 +1235,33 @@ print(size)
 
 # %% tags=["nbval-ignore-output"]
 EPOCHS, RETRAIN = (3, 1) if FAST else (12, 6)
-LAYERS = {"ip1": 0.08, "ip2": 0.09, "ip3": 0.26}  # the paper's names, and the fraction that its Table 2 keeps
+LAYERS = {
+    "ip1": 0.08,
+    "ip2": 0.09,
+    "ip3": 0.26,
+}  # the paper's names, and the fraction that its Table 2 keeps
 ROUNDS = [(0.4, 0.4, 0.6), (0.2, 0.2, 0.4), tuple(LAYERS.values())]
 runs = {}
 
 
 def compress(seed):
-    """Train, prune and retrain in rounds, share and store: error in percent after each step, bits of each layer."""
+    """Train; prune and retrain in rounds; share and store. Leaves errors and bits in `runs`."""
+
     def error():
         return 100 - 100 * accuracy(net, mnist.test_x, mnist.test_y)
 
     def train(epochs, lr, **options):
-        fit(net, mnist, epochs=epochs, lr=lr, batch_size=256, seed=seed, evaluate=False, show=seed == SEED, **options)
+        fit(
+            net,
+            mnist,
+            epochs=epochs,
+            lr=lr,
+            batch_size=256,
+            seed=seed,
+            evaluate=False,
+            show=seed == SEED,
+            **options,
+        )
 
     net = nets.lenet_300_100()
     train(EPOCHS, lr=0.1, weight_decay=1e-4)
@@ -977,20 +1278,35 @@ def compress(seed):
         restored, sizes[name] = store(layer.weight.detach().numpy())
         layer.weight.data = torch.from_numpy(restored)
     steps["shared"] = error()
-    runs[seed] = {"steps": steps, "sizes": sizes, "before": before, "after": [l.weight.detach().numpy() for l in layers_of(net)]}
+    runs[seed] = {
+        "steps": steps,
+        "sizes": sizes,
+        "before": before,
+        "after": [l.weight.detach().numpy() for l in layers_of(net)],
+    }
     return steps["shared"]
 
 
 over_seeds(compress, SEEDS)
-steps = {name: Summary(tuple(runs[seed]["steps"][name] for seed in SEEDS), "%") for name in runs[SEED]["steps"]}
+steps = {
+    name: Summary(tuple(runs[seed]["steps"][name] for seed in SEEDS), "%")
+    for name in runs[SEED]["steps"]
+}
 for name, summary in steps.items():
     print(f"{name:10s} test error {summary}")
 
 # %%
 for seed in SEEDS:
     error = runs[seed]["steps"]
-    assert error["trained"] < 3 and error["shared"] < error["trained"] + 1 and error["retrained"] < error["pruned"]
-print("each seed: retraining repairs most of what pruning broke; the compressed net is within a point of the dense one")
+    assert (
+        error["trained"] < 5
+        and error["shared"] < error["trained"] + 1
+        and error["retrained"] < error["pruned"]
+    )
+print(
+    "in every seed: retraining lowers the error again, "
+    "and the compressed network is within a point of the dense one"
+)
 
 # %% [markdown]
 # And the size? *fixed* is pruning and sharing with 6 bits for a value and 5 for a gap, *Huffman* codes both streams. The
@@ -998,31 +1314,50 @@ print("each seed: retraining repairs most of what pruning broke; the compressed 
 # adds). Every stream was decoded again, and the network that was tested is the decoded one.
 
 # %% tags=["nbval-ignore-output"]
-printed = {"ip1": ("3.1%", "2.32%"), "ip2": ("3.8%", "3.04%"), "ip3": ("15.7%", "12.70%"), "all": ("3.1%", "2.49%")}
+printed = {
+    "ip1": ("3.1%", "2.32%"),
+    "ip2": ("3.8%", "3.04%"),
+    "ip3": ("15.7%", "12.70%"),
+    "all": ("3.1%", "2.49%"),
+}
 
 
 def shares_of(seed):
-    """For each layer and for all: percent of the float size, fixed-length and Huffman-coded, codebook included."""
+    """Percent of the float size, fixed-length and Huffman-coded, codebook included."""
     sizes = dict(runs[seed]["sizes"])
     sizes["all"] = {key: sum(size[key] for size in sizes.values()) for key in sizes["ip1"]}
-    return {name: [100 * (size[way] + size["codebook"]) / size["float"] for way in ("fixed", "huffman")]
-            for name, size in sizes.items()}
+    return {
+        name: [
+            100 * (size[way] + size["codebook"]) / size["float"] for way in ("fixed", "huffman")
+        ]
+        for name, size in sizes.items()
+    }
 
 
 shares = {seed: shares_of(seed) for seed in SEEDS}
 print(f"{'':5s}{'fixed, ours':>28s}{'paper':>8s}{'Huffman, ours':>30s}{'paper':>9s}")
 for name, paper in printed.items():
-    fixed, coded = (Summary(tuple(shares[seed][name][way] for seed in SEEDS), "%") for way in (0, 1))
+    fixed, coded = (
+        Summary(tuple(shares[seed][name][way] for seed in SEEDS), "%") for way in (0, 1)
+    )
     print(f"{name:5s}{fixed!s:>28s}{paper[0]:>8s}{coded!s:>30s}{paper[1]:>9s}")
 for seed in SEEDS:
-    print(f"seed {seed}: {100 / shares[seed]['all'][0]:.1f} times smaller, Huffman-coded {100 / shares[seed]['all'][1]:.1f} times;"
-          " the paper prints 32 and 40 times")
+    print(
+        f"seed {seed}: {100 / shares[seed]['all'][0]:.1f} times smaller, "
+        f"Huffman-coded {100 / shares[seed]['all'][1]:.1f} times;"
+        " the paper prints 32 and 40 times"
+    )
 
 # %%
 assert all(33 < 100 / shares[seed]["all"][1] < 46 for seed in SEEDS)
-fillers = {seed: 1 - runs[seed]["sizes"]["ip1"]["weights"] / runs[seed]["sizes"]["ip1"]["entries"] for seed in SEEDS}
+fillers = {
+    seed: 1 - runs[seed]["sizes"]["ip1"]["weights"] / runs[seed]["sizes"]["ip1"]["entries"]
+    for seed in SEEDS
+}
 assert all(share > 0.02 for share in fillers.values())
-print("in every seed the whole comes out about forty times smaller, and fillers take more than 2 % of the first layer's entries")
+print(
+    "in every seed: about forty times smaller; over 2 % of the first layer's entries are fillers"
+)
 
 # %% tags=["nbval-ignore-output"]
 before, after = (runs[SEED][when][1].ravel() for when in ("before", "after"))
@@ -1031,7 +1366,13 @@ axes[0].hist(before[before != 0], bins=80, color=plots.BLUE)
 axes[0].set(title="Layer ip2 after pruning: a hole at zero", xlabel="weight", ylabel="weights")
 values, counts = np.unique(after[after != 0], return_counts=True)
 axes[1].vlines(values, 0, counts, color=plots.RED)
-axes[1].set(title=f"... and after sharing: {len(values)} values", xlabel="weight", ylabel="weights", ylim=(0, None));
+axes[1].set(
+    title=f"... and after sharing: {len(values)} values",
+    xlabel="weight",
+    ylabel="weights",
+    ylim=(0, None),
+)
+plt.show()
 
 # %% [markdown]
 # What this shows: the paper's smallest row reproduces from its text alone, in size and in what pruning does to the
@@ -1058,6 +1399,7 @@ display(ledger.check("deep_compression", where="Table 5, total"))
 # and since the grid is made of whole blocks, some threads have no element: each kernel begins with the question
 # whether its $i$ exists. Here is that arithmetic as a plain loop over blocks and threads; on the GPU all of them run at once.
 
+
 # %%
 def vector_add_thread(block, thread, block_size, a, b, out):
     """What one thread does: one element, or nothing."""
@@ -1073,7 +1415,10 @@ for block in range(blocks):
     for thread in range(BLOCK):
         vector_add_thread(block, thread, BLOCK, a, b, out)
 assert np.array_equal(out, a + b)
-print(f"{blocks} blocks of {BLOCK} threads for {len(out)} elements: {blocks * BLOCK - len(out)} threads have nothing to do")
+print(
+    f"{blocks} blocks of {BLOCK} threads for {len(out)} elements: "
+    f"{blocks * BLOCK - len(out)} threads have nothing to do"
+)
 
 # %% [markdown]
 # The hour's exercises are three kernels, in this order: `vector_add` (the program above), `depthwise_conv3x3` (a thread computes one
@@ -1114,15 +1459,22 @@ used = direction.size + thresholds.size + w.size
 assert used == 2 * n + points.shape[1]
 assert np.abs(network(points) - labels).max() < 1e-5
 print(f"{used} weights fit {n} random labels of {points.shape[1]}-pixel digits exactly")
-print(f"the labels are 0 to 9; on digits it has not seen the network's answers reach {np.abs(network(unseen)).max():.0e}")
+print(
+    f"labels are 0 to 9; on unseen digits the answers reach {np.abs(network(unseen)).max():.0e}"
+)
 
 # %%
 line = np.linspace(z[0] - 0.05, z[12], 2000)
 fig, ax = plt.subplots(figsize=(7.5, 2.7), layout="constrained")
 ax.plot(line, np.maximum(line[:, None] - thresholds, 0) @ w, lw=1.2, label="the network")
 ax.plot(z[:13], targets[:13], "o", color=plots.RED, label="training points")
-ax.set(xlabel="position on the random line", ylabel="label", title="Through every point, and wild between them")
-ax.legend();
+ax.set(
+    xlabel="position on the random line",
+    ylabel="label",
+    title="Through every point, and wild between them",
+)
+ax.legend()
+plt.show()
 
 # %% [markdown]
 # A construction is not a training run. **Experiment:** does gradient descent find such a fit too? The same LeNet-300-100,
@@ -1130,25 +1482,37 @@ ax.legend();
 
 # %% tags=["nbval-ignore-output"]
 some = mnist._replace(train_x=mnist.train_x[:500], train_y=mnist.train_y[:500])
-by_lot = some._replace(train_y=torch.randint(10, (500,), generator=torch.Generator().manual_seed(SEED)))
+by_lot = some._replace(
+    train_y=torch.randint(10, (500,), generator=torch.Generator().manual_seed(SEED))
+)
 memory = {}
 for name, images in (("true labels", some), ("labels by lot", by_lot)):
     trained_on = []
 
     def run(seed, images=images, trained_on=trained_on):
         net = nets.lenet_300_100()
-        fit(net, images, epochs=60, lr=3e-3, optimizer="adam", batch_size=100, seed=seed, evaluate=False, show=False)
+        fit(
+            net,
+            images,
+            epochs=60,
+            lr=3e-3,
+            optimizer="adam",
+            batch_size=100,
+            seed=seed,
+            evaluate=False,
+            show=False,
+        )
         trained_on.append(100 * accuracy(net, images.train_x, images.train_y))
         return 100 * accuracy(net, images.test_x, images.test_y)
 
     memory[name] = tested, trained = over_seeds(run, SEEDS, "%"), Summary(tuple(trained_on), "%")
-    print(f"{name:14s} accuracy on what it was trained on: {trained}   on new images: {tested}")
+    print(f"{name:14s} training images {trained!s:26s} new images {tested}")
 
 # %%
 for name, (tested, trained) in memory.items():
     assert min(trained.values) > 98, name
     assert (min(tested.values) > 75) if name == "true labels" else (max(tested.values) < 20)
-print("both are remembered; only the true labels carry over to new images (ten classes: chance is 10 %)")
+print("both are remembered; only the true labels carry over to new images (chance: 10 %)")
 
 # %% [markdown]
 # What this shows: the same network, the same training, the same number of weights, and one run generalises while the other
@@ -1165,4 +1529,6 @@ print("both are remembered; only the true labels carry over to new images (ten c
 # ## Readings
 
 # %%
-Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings))
+Markdown(
+    "\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings)
+)

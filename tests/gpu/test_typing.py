@@ -1,0 +1,93 @@
+"""Types and values on the emulator against Numba's: its CPU compilation for values, its CUDA typing for types."""
+
+import math
+import os
+import warnings
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from random_kernels import ARGUMENTS, define, typing_body
+
+from studylib.gpu import inference, launch
+from studylib.gpu.source import Source
+
+FULL = "STUDYLIB_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "30"))
+NAMES = {"math": math, "float32": numba.float32, "float64": numba.float64, "int32": numba.int32, "uint8": numba.uint8}
+SAMPLES = 32
+RESULTS = ("y0", "y1", "y2")
+
+
+def kernels(examples: int):
+    return settings(
+        max_examples=examples, deadline=None, derandomize=not FULL, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+
+
+def inputs() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-5, 12, SAMPLES)
+    arrays = [rng.normal(0, 3, SAMPLES), rng.normal(0, 3, SAMPLES), whole, rng.permutation(whole)]
+    arrays += [rng.integers(0, 250, SAMPLES), rng.integers(0, 9, SAMPLES)]
+    return [a.astype(t) for a, t in zip(arrays, ARGUMENTS.values(), strict=True)]
+
+
+def sources(body: list[str]) -> tuple[str, str]:
+    """The same statements as a CUDA kernel and as a loop for the CPU."""
+    names = ", ".join([f"{x}s" for x in ARGUMENTS] + ["out", "whole"])
+    lines = [f"{x} = {x}s[t]" for x in ARGUMENTS] + body
+    # A sum with a literal shows whether a result was a float32, a float64 or an integer.
+    for number, y in enumerate(RESULTS):
+        lines += [f"out[{number}, t] = {y}", f"out[{number + 3}, t] = {y} / 3", f"z{number} = {y}"]
+    on_gpu = [f"def kernel({names}):", "    t = cuda.grid(1)", *("    " + line for line in lines)]
+    on_cpu = [f"def kernel({names}):", f"    for t in range({SAMPLES}):", *("        " + line for line in lines)]
+    return "\n".join(on_gpu) + "\n", "\n".join(on_cpu) + "\n"
+
+
+@kernels(EXAMPLES)
+@given(typing_body())
+def test_values_equal_numba_on_the_cpu(body):
+    on_gpu, on_cpu = sources(body)
+    compiled = numba.njit(error_model="numpy")(define(on_cpu, NAMES)["kernel"])
+    expected, got = np.zeros((2, 6, SAMPLES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled(*inputs(), expected, 0)
+    launch.launch(define(on_gpu, NAMES)["kernel"], 1, SAMPLES, (*inputs(), got, 0))
+    np.testing.assert_array_equal(got, expected, err_msg=on_gpu)
+
+
+def inferred(source: str) -> dict[str, str]:
+    """The type that the emulator gives each name that is assigned once."""
+    function = define(source, NAMES)["kernel"]
+    parsed = Source(function)
+    grid = launch.make_grid(1, SAMPLES)
+    arguments = launch.bind(parsed, (*inputs(), np.zeros((6, SAMPLES)), 0))
+    run = inference.Inference(grid, parsed, {a.name: a.typed for a in arguments}, plain_calls=True)
+    with np.errstate(all="ignore"):
+        run.run()
+    return {name: run.frame.variables[name].dtype.name for name in ("z0", "z1", "z2")}
+
+
+def typed_by_numba(source: str) -> dict[str, str]:
+    compiler = pytest.importorskip("numba.cuda.compiler")
+    from numba import cuda, types, typeof
+
+    function = define(source, {**NAMES, "cuda": cuda})["kernel"]
+    signature = tuple(typeof(a) for a in inputs()) + (typeof(np.zeros((6, SAMPLES))), types.int64)
+    device = SimpleNamespace(compute_capability=(8, 0))
+    with patch("numba.cuda.dispatcher.get_current_device", lambda: device, create=True):
+        compiled = compiler.compile_cuda(function, types.void, signature, cc=(8, 0))
+    found = compiled.type_annotation.typemap
+    return {name: str(types.unliteral(found[name])) for name in ("z0", "z1", "z2")}
+
+
+@kernels(EXAMPLES * 3)
+@given(typing_body())
+def test_types_equal_numba_cuda(body):
+    on_gpu, _ = sources(body)
+    assert inferred(on_gpu) == typed_by_numba(on_gpu), on_gpu

@@ -1,0 +1,47 @@
+"""The GitHub workflows run what everybody runs, with no more rights than they need."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def read(name):
+    # YAML 1.1 reads the key `on` as true.
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+
+
+def commands(workflow):
+    return [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_jobs_end_by_themselves_and_may_read_only(file):
+    workflow = read(file.name)
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert name == "report" or job["timeout-minutes"] <= 60
+        assert job.get("permissions", {}) in ({}, {"issues": "write"})
+
+
+def test_ci_runs_what_make_test_runs_on_every_push_and_pull_request():
+    assert [file.name for file in FILES] == ["ci.yml", "weekly.yml"]
+    workflow = read("ci.yml")
+    assert set(workflow[True]) == {"push", "pull_request"}
+    assert commands(workflow) == [".ci/run"]
+    script = ROOT / ".ci" / "run"
+    assert os.name == "nt" or os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+
+
+def test_once_a_week_the_newest_versions_run_and_a_failure_becomes_an_issue():
+    workflow = read("weekly.yml")
+    assert "schedule" in workflow[True]
+    upgrade, test, report = commands(workflow)
+    assert upgrade.startswith("make lock UPGRADE=1") and test == ".ci/run"
+    assert workflow["jobs"]["report"]["if"] == "failure()" and workflow["jobs"]["report"]["needs"] == "newest"
+    assert "gh issue create" in report and "gh issue comment" in report
