@@ -63,6 +63,7 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     ax.set_xlabel("multiply-adds for one image (computed from the published architecture)")
     ax.set_ylabel("top-1 error on ImageNet, % (quoted)")
     ax.set_title(title)
+    ax.text(0.01, 0.02, "hollow: not stated to be a single centre crop", transform=ax.transAxes, fontsize=8, color=GREY)
     ax.grid(alpha=0.25)
     ax.margins(x=0.1, y=0.1)
     fig.draw_without_rendering()  # the labels are placed against the final layout
