@@ -169,6 +169,14 @@ def test_deeplabs_pyramid_sees_what_its_largest_branch_sees():
     assert field.size == (37, 37) and field.whole_input_from == "image.0"
 
 
+def test_a_global_branch_has_no_stride_of_its_own():
+    """Squeeze-and-excitation after a strided convolution: one factor a channel, at every position of the other map."""
+    squeeze = nn.Sequential(nn.Conv2d(4, 4, 9, stride=4), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid())
+    net = Calls(lambda self, x: self.conv(x) * self.squeeze(x), conv=nn.Conv2d(4, 4, 3, padding=1), squeeze=squeeze)
+    field = receptive_field(net)
+    assert (field.size, field.stride, field.whole_input_from) == ((3, 3), (1, 1), "squeeze.1")
+
+
 def test_axes_may_differ():
     field = receptive_field(nn.Sequential(nn.Conv2d(1, 1, (1, 7), padding=(0, 3)), nn.MaxPool2d((3, 1), (2, 1))))
     assert (field.size, field.stride, field.start) == ((3, 7), (2, 1), (0, -3))

@@ -27,7 +27,7 @@ ALL_CELLS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}
 # What a cell shows that is wider than its place and cannot be scrolled to, or is scrolled sideways.
 OVERFLOW = """() => [...document.querySelectorAll(
     '.jp-OutputArea-output, .jp-OutputArea-output :is(table, img, svg, pre), .jp-MarkdownOutput, .jp-MarkdownOutput *')]
-    .filter(e => e.clientWidth && !e.closest('mjx-assistive-mml, .jp-InternalAnchorLink'))
+    .filter(e => e.clientWidth && !e.matches('mjx-container *, .jp-InternalAnchorLink'))
     .map(e => {
         const place = e.closest('.jp-OutputArea-child, .jp-MarkdownOutput').getBoundingClientRect();
         const excess = Math.max(e.getBoundingClientRect().right - place.right, e.scrollWidth - e.clientWidth);

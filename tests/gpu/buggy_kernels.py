@@ -282,11 +282,11 @@ def counter_not_moved(a, out):
 
 @cuda.jit
 def waits_for_another_block(flag, out):
-    if cuda.blockIdx.x == 1:
-        flag[0] = 1
-    else:
+    if cuda.blockIdx.x == 0:
         while flag[0] == 0:  # finds: endless-loop
             pass
+    else:
+        flag[0] = 1
     out[cuda.blockIdx.x] = 1
 
 

@@ -95,6 +95,18 @@ def noise(source: Path) -> list[str]:
     return found
 
 
+def litter(source: Path) -> list[str]:
+    """What nobody wanted to see: a figure twice (returned by a cell that also draws it), an object's address."""
+    found = []
+    for cell in code_cells(load(source)[1]):
+        pictures = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        if len(set(pictures)) < len(pictures):
+            found.append(f"[{cell.execution_count}] shows a figure twice: end it with a semicolon or plt.close()")
+        addresses = [match[0] for text in texts(cell) for match in re.finditer(r"<[\w.]+[^<>\n]* at 0x\w+>", text)]
+        found += [f"[{cell.execution_count}] shows {address}" for address in addresses]
+    return found
+
+
 def parameters(source: Path) -> list[str]:
     """One cell is tagged `parameters` and sets FAST = True, SEED = 0 and a relative DATA."""
     stored = load(source)[1]
@@ -139,6 +151,7 @@ ALL = [
     errors_and_warnings,
     machine_paths,
     noise,
+    litter,
     parameters,
     too_little_compared,
     too_large,

@@ -78,6 +78,11 @@ def error(notebook):
     checks.code_cells(notebook)[1].outputs.append(output)
 
 
+def figure_twice(notebook):
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "aGk="})
+    checks.code_cells(notebook)[1].outputs += [picture, picture]
+
+
 def path_of(text):
     return show(stream(f"saved to {text}\n"))
 
@@ -105,6 +110,8 @@ BAD = [
     (checks.noise, lambda n: n.cells[2].metadata.update(execution={"iopub.execute_input": "2026"})),
     (checks.noise, show(nbformat.v4.new_output("display_data", data=WIDGET))),
     (checks.noise, show(stream(" 10%|\r 20%|"))),
+    (checks.litter, figure_twice),
+    (checks.litter, show(stream("<matplotlib.colorbar.Colorbar at 0x7f19d2b8a310>"))),
     (checks.parameters, lambda n: n.cells[1].update(metadata={})),
     (checks.parameters, lambda n: n.cells[2].metadata.update(tags=["parameters"])),
     (checks.parameters, lambda n: n.cells[1].update(source="FAST = False\nSEED = 0\nDATA = '../../data'")),

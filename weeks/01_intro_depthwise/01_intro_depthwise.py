@@ -18,6 +18,7 @@ SEED = 0  # the first of three seeds of every experiment
 DATA = "../../data"  # where `make lab` put the images
 
 # %%
+import copy
 import heapq
 import math
 from collections import Counter
@@ -1233,80 +1234,87 @@ restored, size = store(toy)
 assert np.array_equal(restored != 0, toy != 0) and len(np.unique(restored)) <= 2**WEIGHT_BITS
 print(size)
 
-# %% tags=["nbval-ignore-output"]
+# %%
 EPOCHS, RETRAIN = (3, 1) if FAST else (12, 6)
-LAYERS = {
-    "ip1": 0.08,
-    "ip2": 0.09,
-    "ip3": 0.26,
-}  # the paper's names, and the fraction that its Table 2 keeps
+LAYERS = {"ip1": 0.08, "ip2": 0.09, "ip3": 0.26}  # the paper's names, what its Table 2 keeps
 ROUNDS = [(0.4, 0.4, 0.6), (0.2, 0.2, 0.4), tuple(LAYERS.values())]
+
+
+def error(net):
+    """Test error in percent."""
+    return 100 - 100 * accuracy(net, mnist.test_x, mnist.test_y)
+
+
+def train(net, seed, epochs, lr, **options):
+    options |= {"batch_size": 256, "evaluate": False, "show": False}
+    fit(net, mnist, epochs=epochs, lr=lr, seed=seed, **options)
+
+
+def prune(net, seed):
+    """Prune and retrain in rounds; the test error before and after the last retraining."""
+    for keep in ROUNDS:
+        masks = magnitude_masks(net, keep)
+        apply_masks(net, masks)
+        before = error(net)
+        train(
+            net, seed, RETRAIN, 0.1, after_step=lambda net, masks=masks: apply_masks(net, masks)
+        )
+    return before, error(net)
+
+
+def share(net):
+    """Replace each layer by what is read back of its stored form; the bits of each layer."""
+    sizes = {}
+    for name, layer in zip(LAYERS, layers_of(net), strict=True):
+        restored, sizes[name] = store(layer.weight.detach().numpy())
+        layer.weight.data = torch.from_numpy(restored)
+    return sizes
+
+
+# %% [markdown]
+# One trap. Pruned networks are retrained, so they train longer than the network they are compared with, and part of what looks like
+# "pruning costs nothing" is only the longer training. So a **control** goes along: a copy of the dense
+# network that is trained through the same rounds, without any mask.
+
+# %% tags=["nbval-ignore-output"]
 runs = {}
 
 
 def compress(seed):
-    """Train; prune and retrain in rounds; share and store. Leaves errors and bits in `runs`."""
-
-    def error():
-        return 100 - 100 * accuracy(net, mnist.test_x, mnist.test_y)
-
-    def train(epochs, lr, **options):
-        fit(
-            net,
-            mnist,
-            epochs=epochs,
-            lr=lr,
-            batch_size=256,
-            seed=seed,
-            evaluate=False,
-            show=seed == SEED,
-            **options,
-        )
-
+    """All steps for one seed; errors, bits and weights are left in `runs`."""
     net = nets.lenet_300_100()
-    train(EPOCHS, lr=0.1, weight_decay=1e-4)
-    steps = {"trained": error()}
-    for keep in ROUNDS:
-        masks = magnitude_masks(net, keep)
-        apply_masks(net, masks)
-        steps["pruned"] = error()
-        train(RETRAIN, lr=0.05, after_step=lambda net, masks=masks: apply_masks(net, masks))
-        steps["retrained"] = error()
-    sizes = {}
-    before = [layer.weight.detach().numpy().copy() for layer in layers_of(net)]
-    for name, layer in zip(LAYERS, layers_of(net), strict=True):
-        restored, sizes[name] = store(layer.weight.detach().numpy())
-        layer.weight.data = torch.from_numpy(restored)
-    steps["shared"] = error()
-    runs[seed] = {
-        "steps": steps,
-        "sizes": sizes,
-        "before": before,
-        "after": [l.weight.detach().numpy() for l in layers_of(net)],
-    }
-    return steps["shared"]
+    train(net, seed, EPOCHS, 0.2, weight_decay=1e-4)
+    errors = {"trained": error(net)}
+    control = copy.deepcopy(net)
+    for _ in ROUNDS:
+        train(control, seed, RETRAIN, 0.1)
+    errors["control: dense, trained on"] = error(control)
+    errors["pruned, last round"], errors["and retrained"] = prune(net, seed)
+    pruned = [layer.weight.detach().numpy().copy() for layer in layers_of(net)]
+    sizes = share(net)
+    errors["shared, as read back"] = error(net)
+    after = [layer.weight.detach().numpy() for layer in layers_of(net)]
+    runs[seed] = {"errors": errors, "sizes": sizes, "before": pruned, "after": after}
+    return errors["shared, as read back"]
 
 
 over_seeds(compress, SEEDS)
-steps = {
-    name: Summary(tuple(runs[seed]["steps"][name] for seed in SEEDS), "%")
-    for name in runs[SEED]["steps"]
-}
-for name, summary in steps.items():
-    print(f"{name:10s} test error {summary}")
+for name in runs[SEED]["errors"]:
+    summary = Summary(tuple(runs[seed]["errors"][name] for seed in SEEDS), "%")
+    print(f"{name:28s} test error {summary}")
 
 # %%
 for seed in SEEDS:
-    error = runs[seed]["steps"]
-    assert (
-        error["trained"] < 5
-        and error["shared"] < error["trained"] + 1
-        and error["retrained"] < error["pruned"]
-    )
-print(
-    "in every seed: retraining lowers the error again, "
-    "and the compressed network is within a point of the dense one"
-)
+    errors = runs[seed]["errors"]
+    assert errors["and retrained"] < errors["pruned, last round"]
+    assert errors["shared, as read back"] < errors["control: dense, trained on"] + 1.5
+mean = {
+    name: sum(runs[seed]["errors"][name] for seed in SEEDS) / len(SEEDS)
+    for name in runs[SEED]["errors"]
+}
+assert mean["control: dense, trained on"] < mean["shared, as read back"]
+print("in every seed retraining lowers the error again, and the compressed network is within")
+print("1.5 points of the dense control; in the mean the control is the better one")
 
 # %% [markdown]
 # And the size? *fixed* is pruning and sharing with 6 bits for a value and 5 for a gap, *Huffman* codes both streams. The
@@ -1375,9 +1383,11 @@ axes[1].set(
 plt.show()
 
 # %% [markdown]
-# What this shows: the paper's smallest row reproduces from its text alone, in size and in what pruning does to the
-# error. What it does not show: that larger networks shrink as far (the paper's other tables are quoted below), or that a
-# smaller file runs faster. It does not by itself; that needs kernels that compute on the compressed form.
+# What this shows: the size of the paper's smallest network comes out from its text alone, and the error hardly moves by
+# sharing. Whether pruning is free depends on what one compares with: against the network before retraining it looks
+# so, against the control it is not. What it does not show: that larger networks shrink as far (the paper's other tables are
+# quoted below), or that a smaller file runs faster. By itself it does not; that needs kernels that compute on the
+# compressed form.
 
 # %%
 display(ledger.check("deep_compression", where="Table 2"))
