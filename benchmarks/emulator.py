@@ -48,6 +48,7 @@ class Timing(NamedTuple):
 def main(full: bool = typer.Option(False, help="Run every block in Numba's simulator; takes many minutes.")) -> None:
     """Time the emulator against Numba's simulator and plain Python, and write benchmarks/results/."""
     timings = []
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with tqdm(total=4 * len(CASES), file=sys.stdout) as bar:
         for name, case in CASES.items():
             bar.set_description(case.title)
@@ -60,7 +61,7 @@ def main(full: bool = typer.Option(False, help="Run every block in Numba's simul
             checked = time_launch(case, check)
             bar.update()
             timings.append(Timing(case, simulator, blocks, python, plain, checked))
-    text = report(timings)
+    text = report(timings, load)
     print(text)
     print(f"written: benchmarks/results/{write(text).name}")
 
@@ -114,11 +115,12 @@ def _simulate(name: str, blocks: int) -> tuple[int, float]:
     return int(ran), float(seconds)
 
 
-def report(timings: list[Timing]) -> str:
-    """The timings as a Markdown page."""
+def report(timings: list[Timing], load: float | None) -> str:
+    """The timings as a Markdown page; load: how many processes wanted a CPU when the run began, if it is known."""
     machine = (
         f"{cpu_name()}, {os.cpu_count()} CPUs; Python {platform.python_version()}, NumPy {version('numpy')}, "
         f"Numba {version('numba')}; {platform.system()}; {date.today()}."
+        + ("" if load is None else f" Load before the run: {load:.1f}.")
     )
     figures = (
         "Milliseconds a launch (median of 5 after a warm-up; Python and simulator: one run), and how many times "

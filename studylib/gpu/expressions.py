@@ -28,8 +28,8 @@ BUILTINS: dict[Callable, Callable] = {
     builtins.int: types.to_int,
     builtins.float: types.to_float,
     builtins.bool: types.truth,
-    builtins.min: lambda *values: types.extreme(values, smallest=True),
-    builtins.max: lambda *values: types.extreme(values, smallest=False),
+    builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
+    builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
 }
 
 
@@ -174,8 +174,6 @@ class Expressions:
 
     def eval_UnaryOp(self, node: ast.UnaryOp, mask: Mask):
         value = self.number(node.operand, mask)
-        if isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant) and isinstance(value, types.Literal):
-            return types.Literal(-value)
         try:
             return types.unary(type(node.op), value)
         except TypeError as error:
@@ -343,22 +341,24 @@ class Expressions:
             if not isinstance(value, Array | tuple):
                 self.not_a(value, "an array or a tuple", node.args[0])
             return np.int64(value.shape[0] if isinstance(value, Array) else len(value))
-        return self._compute(node, function, [self.number(a, mask) for a in node.args])
+        return self._compute(node, function, mask)
 
-    def _compute(self, node: ast.Call, function, arguments: list):
-        dtype = types.as_dtype(function)
+    def _compute(self, node: ast.Call, function, mask: Mask):
+        dtype, known = types.as_dtype(function), callable(function) and function in BUILTINS
+        if dtype is None and not known and not (callable(function) and function in mathlib.FUNCTIONS):
+            name = ast.unparse(node.func)
+            self.reject(f"a kernel cannot call {name} here; a function of your own needs @cuda.jit(device=True)", node)
+        arguments = [self.number(a, mask) for a in node.args]
         try:
-            if dtype is not None and len(arguments) == 1:
-                return types.cast(arguments[0], dtype)
-            if callable(function) and function in BUILTINS and arguments:
-                return BUILTINS[function](*arguments)
-            if callable(function) and function in mathlib.FUNCTIONS:
-                return mathlib.apply(function, arguments)
+            if dtype is not None:
+                (value,) = arguments
+                return types.cast(value, dtype)
+            return BUILTINS[function](*arguments) if known else mathlib.apply(function, arguments)
+        except ValueError:
+            self.reject(f"{ast.unparse(node.func)} takes one argument", node)
         except TypeError as error:
-            message = str(error) if "positional" not in str(error) else "wrong number of arguments"
+            message = "wrong number of arguments" if "positional" in str(error) else str(error)
             self.reject(f"{ast.unparse(node)}: {message}", node)
-        name = ast.unparse(node.func)
-        self.reject(f"a kernel cannot call {name} here; a function of your own needs @cuda.jit(device=True)", node)
 
     def _printable(self, node: ast.expr, mask: Mask):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import linecache
+import operator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import TypeGuard
 
 from studylib.gpu.findings import Site
 
@@ -69,22 +72,28 @@ def _parse(code: CodeType, path: str, module: str) -> tuple[ast.FunctionDef, lis
         )
     changed = ValueError(f"the source of {name} has changed since it was loaded: import it again or restart")
     try:
-        module_tree = ast.parse("".join(lines), path)
-        module_code = compile(
-            module_tree, path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-        )
+        module = ast.parse("".join(lines), path)
+        # A file edited after its import would be emulated as it is now and run on a GPU as it was.
+        if not _compiles_to(module, path, code):
+            raise changed
     except SyntaxError:
         raise changed from None
-    # A file edited after its import would be emulated as it is now and run on a GPU as it was.
-    if not any(found.co_code == code.co_code for found in _codes(module_code, code)):
-        raise changed
-    for node in ast.walk(module_tree):
+    for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             if first == code.co_firstlineno:
                 _check_parameters(node, name)
-                return node, lines
+                return _Folded().visit(node), lines
     raise changed
+
+
+def _compiles_to(module: ast.Module, path: str, code: CodeType) -> bool:
+    # Jupyter compiles each statement of a cell by itself, and the compiler treats names imported beside it differently.
+    for unit in [module, *(ast.Module([statement], []) for statement in module.body)]:
+        compiled = compile(unit, path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        if any(found.co_code == code.co_code for found in _codes(compiled, code)):
+            return True
+    return False
 
 
 def _codes(module: CodeType, wanted: CodeType):
@@ -93,6 +102,56 @@ def _codes(module: CodeType, wanted: CodeType):
             if (constant.co_name, constant.co_firstlineno) == (wanted.co_name, wanted.co_firstlineno):
                 yield constant
             yield from _codes(constant, wanted)
+
+
+class _Folded(ast.NodeTransformer):
+    """Computes what is made of constants alone as Python's compiler does, before Numba sees it: 2**-1 is 0.5."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        function = _FOLDED.get(type(node.op))
+        if function is None or not (_is_number(node.left) and _is_number(node.right)):
+            return node
+        if isinstance(node.op, ast.Pow | ast.LShift) and abs(node.right.value) > 128:
+            return node
+        try:
+            return ast.copy_location(ast.Constant(function(node.left.value, node.right.value)), node)
+        except (ArithmeticError, TypeError, ValueError):
+            return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        self.generic_visit(node)
+        function = _FOLDED.get(type(node.op))
+        if function is None or not _is_number(node.operand):
+            return node
+        try:
+            return ast.copy_location(ast.Constant(function(node.operand.value)), node)
+        except TypeError:
+            return node
+
+
+def _is_number(node: ast.expr) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+
+
+_FOLDED: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Invert: operator.invert,
+    ast.Not: operator.not_,
+}
 
 
 def _check_parameters(node: ast.FunctionDef, name: str) -> None:

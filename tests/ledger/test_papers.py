@@ -1,0 +1,120 @@
+"""Every row of the ledger agrees with its claim, and the survey has printed errors and counted costs."""
+
+import re
+import shutil
+from functools import cache
+
+import pytest
+import torch
+from toy import HEAD, NET, entry
+
+from studylib import ledger, nets
+from studylib.costs import count
+from studylib.ledger import files
+
+
+@cache
+def checked(paper: str) -> ledger.Checked:
+    return ledger.check(paper)
+
+
+ROWS = [(paper, i, row) for paper in ledger.papers() for i, row in enumerate(ledger.load(paper).rows)]
+
+
+def readable(paper: str, i: int, row: ledger.Row) -> str:
+    return re.sub(r"[^\w.%+-]+", "_", f"{paper}-{i + 1}-{row.where}-{row.what}")
+
+
+@pytest.mark.parametrize(("paper", "i"), [pytest.param(*row[:2], id=readable(*row)) for row in ROWS])
+def test_row_agrees_with_its_claim(paper, i):
+    row = checked(paper).rows[i]
+    assert row.agrees_with_claim, (
+        f"{paper}.toml, row {i + 1} ({row.where}: {row.what}) prints {row.printed}, {row.compute} gives {row.computed}: "
+        f"that {row.verdict}, but the file claims {row.claimed!r}"
+    )
+
+
+def test_this_weeks_papers_are_there():
+    papers = {"alexnet", "vgg", "googlenet", "resnet", "densenet", "xception", "mobilenet", "deep_compression"}
+    assert papers <= set(ledger.papers())
+    assert all(checked(paper).ok for paper in papers)
+
+
+@pytest.mark.parametrize(
+    ("paper", "where", "what", "printed", "computed", "verdict"),
+    [
+        ("mobilenet", "Table 1", "side of the maps behind", "7", "4", "does not reproduce"),
+        ("mobilenet", "Table 2", "first convolution", "1.19%", "1.9056%", "does not reproduce"),
+        ("mobilenet", "Table 4", "full convolutions", "4866M", "4,867.29M", "does not reproduce"),
+        ("mobilenet", "Table 7", "MobileNet-192", "418M", "418.12M", "reproduces"),
+        ("googlenet", "Table 1, convolution 7x7/2", "multiply-adds, as a depthwise", "34M", "34.02M", "reproduces"),
+        ("googlenet", "Table 1, inception (3a)", "weights", "159K", "159.50K", "truncates"),
+        ("googlenet", "Table 1, inception (4c)", "weights", "463K", "497.50K", "does not reproduce"),
+        ("googlenet", "Table 1, inception (5a)", "multiply-adds", "54M", "51.08M", "does not reproduce"),
+        (
+            "resnet",
+            "SENet, Table 2",
+            "multiply-adds of ResNet-50, stride in the first",
+            "3.86G",
+            "3.8580G",
+            "reproduces",
+        ),
+        ("resnet", "ResNeXt, Table 1", "parameters", "25.5M", "25.557M", "truncates"),
+        ("densenet", "Table 2", "parameters, DenseNet-BC L=100", "0.8M", "0.769M", "reproduces"),
+        ("deep_compression", "Figure 3", "compression of 16", "3.2", "3.200", "reproduces"),
+        ("deep_compression", "Sec. 1", "power", "12.8 W", "12.800 W", "reproduces"),
+        ("deep_compression", "Table 5, total", "rate P+Q+H", "2.05%", "1.8980%", "does not reproduce"),
+        ("alexnet", "MobileNet, Table 9", "multiply-adds", "720M", "724.4M", "reproduces"),
+    ],
+)
+def test_figures_found_earlier_by_other_means(paper, where, what, printed, computed, verdict):
+    row = next(row for row in checked(paper).rows if row.where == where and what in row.what)
+    assert (row.printed, row.computed, row.verdict) == (printed, computed, verdict)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('printed = "569M"', 'printed = "568M"'),
+        ('printed = "1.19%"', 'printed = "1.91%"'),
+        ("mobilenet_v1(width=0.75)", "mobilenet_v1(width=0.5)"),
+        ('verdict = "truncates"', 'verdict = "reproduces"'),
+    ],
+)
+def test_a_changed_file_contradicts_itself(old, new, tmp_path, monkeypatch):
+    text = (files.FOLDER / "mobilenet.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "mobilenet.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    found = ledger.check("mobilenet")
+    wrong = [row for row in found.rows if not row.agrees_with_claim]
+    assert not found.ok and len(wrong) == 1
+    assert f"(BUT CLAIMED: {wrong[0].claimed})" in re.sub(r"\s+", " ", found._repr_html_())
+    assert "OTHERWISE THAN CLAIMED 1" in str(found)
+
+
+def test_survey_has_printed_errors_and_counted_costs():
+    points = {point.name: point for point in ledger.survey()}
+    assert len(points) == len(ledger.survey())
+    net = points["1.0 MobileNet-224"]
+    assert (net.macs, net.params, net.year, net.protocol) == (568_740_352, 4_231_976, 2017, "not stated")
+    assert net.top1_error == pytest.approx(29.4)
+    with torch.device("meta"):
+        assert points["Xception"].macs == count(nets.xception(), (3, 299, 299)).macs
+    assert points["Xception"].top1_error == pytest.approx(21.0)
+    assert (points["ResNet-50"].top1_error, points["ResNet-50"].top5_error) == (24.8, 7.48)
+    assert {"AlexNet", "VGG-16", "GoogLeNet", "DenseNet-121", "0.25 MobileNet-224"} <= set(points)
+    years = [point.year for point in points.values()]
+    assert years == sorted(years)
+
+
+def test_a_new_file_joins_the_survey(tmp_path, monkeypatch):
+    for paper in ("alexnet", "vgg"):
+        shutil.copy(files.FOLDER / f"{paper}.toml", tmp_path)
+    (tmp_path / "toy.toml").write_text(HEAD + entry("net", NET), encoding="utf-8")
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    assert ledger.papers() == ["alexnet", "toy", "vgg"]
+    assert [point.name for point in ledger.survey()] == ["AlexNet", "VGG-16", "toy net"]
+    assert ledger.survey()[-1] == ledger.Point(
+        "toy net", "Toy", 2020, 24.8, None, "single crop", "Table 2", 2_293_000, 431_080
+    )
