@@ -14,7 +14,7 @@ _UFUNCS: dict[str, np.ufunc] = {
     "xor": np.bitwise_xor,
 }
 OPERATIONS = frozenset([*_UFUNCS, "exch", "cas"])
-_INTEGERS = "i4 u4 i8 u8".split()
+_INTEGERS = ["i4", "u4", "i8", "u8"]
 _MANY = 16  # addresses hit more often than this are worked off one by one
 
 
@@ -74,10 +74,10 @@ def _with_old_values(operation: str, data: np.ndarray, cells: np.ndarray, values
         old[lanes] = done[row, groups.rank[lanes]]
         data[groups.cells[few]] = done[np.arange(len(done)), groups.counts[few]]
     for number in np.flatnonzero(~few):
-        lanes = slice(groups.starts[number], groups.starts[number] + groups.counts[number])
-        cell = groups.cells[number]
-        done = _run(operation, np.concatenate([data[cell : cell + 1], ordered[lanes]])[None])[0]
-        old[lanes] = done[:-1]
+        start, cell = groups.starts[number], groups.cells[number]
+        end = start + groups.counts[number]
+        done = _run(operation, np.concatenate([data[cell : cell + 1], ordered[start:end]])[None])[0]
+        old[start:end] = done[:-1]
         data[cell] = done[-1]
     result = np.empty_like(old)
     result[groups.order] = old

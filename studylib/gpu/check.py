@@ -108,7 +108,7 @@ class _Replay:
         try:
             infer(typed.source, grid, arguments, plain_calls=True)  # marks what is loaded and stored
             talk = any(memory.loaded and memory.stored for memory in arrays)
-            run(typed, grid, arguments, recorder, range(0, block + 1) if talk else range(block, block + 1))
+            run(typed, grid, arguments, recorder, range(block + 1) if talk else range(block, block + 1))
         except KernelError:
             pass  # the report has it already
         return recorder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Callable
-from functools import lru_cache
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -33,14 +32,16 @@ BUILTINS: dict[Callable, Callable] = {
 }
 
 
-@lru_cache
-def _names(cls: type, prefix: str) -> list[tuple[type, str]]:
-    return [(getattr(ast, name[len(prefix) :]), name) for name in dir(cls) if name.startswith(prefix)]
+_METHODS: dict[tuple[type, str], list[tuple[type, str]]] = {}
 
 
 def methods(owner, prefix: str) -> dict[type, Callable]:
     """The methods that handle one kind of syntax node each: eval_BinOp for ast.BinOp."""
-    return {node: getattr(owner, name) for node, name in _names(type(owner), prefix)}
+    key = type(owner), prefix
+    if key not in _METHODS:
+        names = [name for name in dir(owner) if name.startswith(prefix)]
+        _METHODS[key] = [(getattr(ast, name[len(prefix) :]), name) for name in names]
+    return {node: getattr(owner, name) for node, name in _METHODS[key]}
 
 
 class Expressions:
@@ -64,7 +65,7 @@ class Expressions:
     def site(self, node: ast.AST):
         raise NotImplementedError
 
-    def branch(self, condition, mask: Mask, test: ast.expr) -> tuple[Mask, Mask]:
+    def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
         raise NotImplementedError
 
     def choose(self, mask_a: Mask, a, mask_b: Mask, b, node: ast.AST):

@@ -75,7 +75,9 @@ class TypedArray(Array):
 
     def _written(self, site) -> None:
         if not self.writable:
-            raise stop("unsupported", f"{self.memory.name} is {self.memory.space} or read-only: nothing is stored", site)
+            raise stop(
+                "unsupported", f"{self.memory.name} is {self.memory.space} or read-only: nothing is stored", site
+            )
         for memory in self.memories:
             memory.stored = True
 

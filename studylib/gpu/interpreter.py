@@ -160,7 +160,7 @@ class Interpreter(Expressions):
         mask, self.frame.variables = self.join(node, "end", [then, otherwise])
         return mask
 
-    def branch(self, condition, mask: Mask, test: ast.expr) -> tuple[Mask, Mask]:
+    def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
         """The lanes of the mask where the condition is true, and where it is not."""
         if condition.ndim == 0:
             return (mask, self.nobody) if condition else (self.nobody, mask)

@@ -169,7 +169,7 @@ class Machine:
         """(the mask as rows of warps; whether any lane of each warp is in it; whether all 32 are)."""
         if mask.warps is None:
             rows = self.warps(mask.lanes, False)
-            mask.warps = rows, rows.any(axis=1), rows.all(axis=1)
+            mask.warps = rows, np.logical_or.reduce(rows, axis=1), np.logical_and.reduce(rows, axis=1)
         return mask.warps
 
     def unwarp(self, rows: np.ndarray) -> np.ndarray:

@@ -234,4 +234,4 @@ class Races:
 
 def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     different = a != b
-    return different & ~((a != a) & (b != b)) if a.dtype.kind == "f" else different
+    return different & ~(np.isnan(a) & np.isnan(b)) if a.dtype.kind == "f" else different

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from studylib.gpu.findings import Finding
 from studylib.gpu.trace import Request
@@ -74,6 +75,19 @@ class Report:
         """
         return self._replay(line, warp, file)
 
+    def plot(
+        self,
+        line: int | None = None,
+        warp: int = 0,
+        thread: int | None = None,
+        request: int = 0,
+        interactive: bool = False,
+    ) -> Any:
+        """A picture of what a warp touches at a line of the source; see `studylib.gpu.plot.plot`."""
+        from studylib.gpu.plot import plot
+
+        return plot(self, line, warp, thread, request, interactive)
+
     def _title(self) -> str:
         return f"{self.kernel}, grid {self.grid}, block {self.block}"
 
@@ -90,7 +104,9 @@ class Report:
             widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
             lines.append("")
             for row in rows:
-                texts = [c.rjust(w) if i in NUMBERS else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+                texts = [
+                    c.rjust(w) if i in NUMBERS else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+                ]
                 lines.append("  ".join(texts).rstrip())
         return "\n".join([*lines, "", self._totals(), NOTE])
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from studylib.gpu.findings import Site
 
@@ -27,7 +27,7 @@ class Source:
         code = function.__code__
         self.function = function
         self.name = function.__name__
-        self.tree, self.lines = _parse(code, code.co_filename, function.__module__)
+        self.tree, self.lines = _parse(code, code.co_filename)
         self.file = display_name(code.co_filename)
         self.parameters = tuple(a.arg for a in self.tree.args.posonlyargs + self.tree.args.args)
         self.locals = frozenset(code.co_varnames + code.co_cellvars)
@@ -59,7 +59,7 @@ def display_name(path: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _parse(code: CodeType, path: str, module: str) -> tuple[ast.FunctionDef, list[str]]:
+def _parse(code: CodeType, path: str) -> tuple[ast.FunctionDef, list[str]]:
     if code.co_name == "<lambda>":
         raise ValueError("a lambda cannot be a kernel: write it as a function with def")
     name = f"{code.co_name} ({display_name(path)}, line {code.co_firstlineno})"
@@ -72,13 +72,13 @@ def _parse(code: CodeType, path: str, module: str) -> tuple[ast.FunctionDef, lis
         )
     changed = ValueError(f"the source of {name} has changed since it was loaded: import it again or restart")
     try:
-        module = ast.parse("".join(lines), path)
+        tree = ast.parse("".join(lines), path)
         # A file edited after its import would be emulated as it is now and run on a GPU as it was.
-        if not _compiles_to(module, path, code):
+        if not _compiles_to(tree, path, code):
             raise changed
     except SyntaxError:
         raise changed from None
-    for node in ast.walk(module):
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             if first == code.co_firstlineno:
@@ -112,10 +112,12 @@ class _Folded(ast.NodeTransformer):
         function = _FOLDED.get(type(node.op))
         if function is None or not (_is_number(node.left) and _is_number(node.right)):
             return node
-        if isinstance(node.op, ast.Pow | ast.LShift) and abs(node.right.value) > 128:
+        left: Any = node.left.value
+        right: Any = node.right.value
+        if isinstance(node.op, ast.Pow | ast.LShift) and abs(right) > 128:
             return node
         try:
-            return ast.copy_location(ast.Constant(function(node.left.value, node.right.value)), node)
+            return ast.copy_location(ast.Constant(function(left, right)), node)
         except (ArithmeticError, TypeError, ValueError):
             return node
 

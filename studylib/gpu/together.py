@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def _syncthreads(run, node: ast.Call, mask: Mask, used: bool) -> None:
     _barrier(run, node, mask)
 
 
-def _barrier_with(reduce: Callable[[np.ndarray], np.ndarray]):
+def _barrier_with(reduce: Callable[[np.ndarray], Any]):
     def handler(run, node: ast.Call, mask: Mask, used: bool):
         (value,) = run.numbers(node, mask, 1, 1)
         _integer(run, node, value, "predicate")
@@ -131,7 +132,7 @@ def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):
     return handler
 
 
-def _vote(reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+def _vote(reduce: Callable[[np.ndarray, np.ndarray], Any]):
     def handler(run, node: ast.Call, mask: Mask, used: bool):
         members, predicate = run.numbers(node, mask, 2, 2)
         _integer(run, node, members, "member mask")

@@ -16,7 +16,7 @@ import numpy as np
 BOOL, INT32, INT64, UINT64 = (np.dtype(t) for t in ("?", "i4", "i8", "u8"))
 FLOAT16, FLOAT32, FLOAT64 = (np.dtype(t) for t in ("f2", "f4", "f8"))
 SMALL = frozenset(np.dtype(t) for t in ("?", "i1", "u1", "i2"))  # integers that Numba takes to fit a float32
-DTYPES = frozenset(np.dtype(t) for t in "? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
+DTYPES = frozenset(np.dtype(t) for t in ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 
 BINARY = {
     ast.Add: np.add,
@@ -111,8 +111,9 @@ def integer_of(*dtypes: np.dtype) -> np.dtype:
 
 
 @lru_cache(maxsize=1024)
-def _rule(operator: type[ast.operator], a: np.dtype, b: np.dtype):
-    """The NumPy function for an operator and the types that its operands are cast to."""
+def _rule(name: str, a: np.dtype, b: np.dtype):
+    """The NumPy function for an operator and the type that its operands are cast to."""
+    operator = getattr(ast, name)
     _no_float16(a, b)
     function = BINARY[operator]
     if "f" in (a.kind, b.kind):
@@ -134,7 +135,7 @@ def binary(operator: type[ast.operator], a, b):
         return power(a, b)
     if operator not in BINARY:
         raise TypeError(f"the operator {operator.__name__} does not exist for numbers")
-    function, common = _rule(operator, a.dtype, b.dtype)
+    function, common = _rule(operator.__name__, a.dtype, b.dtype)
     return function(cast(a, common), cast(b, common))
 
 

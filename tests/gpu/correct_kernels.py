@@ -57,7 +57,7 @@ def blur(a, out):
     start = cuda.blockIdx.x * BLOCK - HALO
     for k in range(t, SPAN, BLOCK):
         at = start + k
-        tile[k] = a[at] if 0 <= at and at < a.size else float32(0)
+        tile[k] = a[at] if at >= 0 and at < a.size else float32(0)
     cuda.syncthreads()
     if i < a.size:
         s = float32(0)
@@ -291,9 +291,23 @@ def launches() -> dict[str, tuple]:
         "matmul": (matmul, (2, 2), (T, T), 0, (left, right, zeros(11, 13)), {2: left @ right}),
         "im2col": (im2col, 2, 64, 0, (image, zeros(27, 88), 3), {1: lowered}),
         "histogram": (histogram, 5, 64, 0, (whole, zeros(16, dtype=np.int32)), {1: np.bincount(whole % 16)}),
-        "inclusive_scan": (inclusive_scan, 1, SCAN, 0, (whole, zeros(SCAN, dtype=np.int32)), {1: whole[:SCAN].cumsum()}),
+        "inclusive_scan": (
+            inclusive_scan,
+            1,
+            SCAN,
+            0,
+            (whole, zeros(SCAN, dtype=np.int32)),
+            {1: whole[:SCAN].cumsum()},
+        ),
         "last_block": (last_block, 4, BLOCK, 0, (a, zeros(4), zeros(1, dtype=np.int32), zeros(1)), {3: total}),
-        "softmax_rows": (softmax_rows, 4, 40, 160, (rows, zeros(4, 40)), {1: exponents / exponents.sum(1, keepdims=True)}),
+        "softmax_rows": (
+            softmax_rows,
+            4,
+            40,
+            160,
+            (rows, zeros(4, 40)),
+            {1: exponents / exponents.sum(1, keepdims=True)},
+        ),
         "sign_product": (
             sign_product,
             (1, 1),

@@ -13,7 +13,7 @@ def define(source: str, names: dict) -> dict:
     filename = f"<random kernel {next(_numbers)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace = dict(names)
-    exec(compile(source, filename, "exec"), namespace)
+    exec(compile(source, filename, "exec"), namespace)  # noqa: S102  the source is drawn here
     return namespace
 
 
@@ -86,7 +86,9 @@ class ControlFlow(Writer):
             self.put(indent, f"{self.pick(self.variables)} {operator} {self.expression()} % 101")
         elif kind == 3:
             if self.has_local:
-                self.put(indent, f"scratch[{self.expression(1)} % 4] {self.pick(['=', '+='])} {self.expression(1)} % 53")
+                self.put(
+                    indent, f"scratch[{self.expression(1)} % 4] {self.pick(['=', '+='])} {self.expression(1)} % 53"
+                )
             else:
                 a, b = self.pick(self.variables), self.pick(self.variables)
                 self.put(indent, f"{a}, {b} = {b}, {a}")
@@ -177,7 +179,9 @@ class Typing(Writer):
             return f"({a} {self.pick(['and', 'or'])} {b})"
         if kind == 16:
             return f"{self.pick(['float32', 'float64'])}({a})"
-        return self.pick([f"({self.number(a)} ** 2)", f"({self.integer()} {self.pick(['&', '|', '^'])} {self.integer()})"])
+        return self.pick(
+            [f"({self.number(a)} ** 2)", f"({self.integer()} {self.pick(['&', '|', '^'])} {self.integer()})"]
+        )
 
     def number(self, text: str) -> str:
         # min, max and abs take no bool

@@ -95,14 +95,20 @@ def test_fma_rounds_once(dtype):
 
 def test_select_casts_and_numbers():
     values = np.array([-2.5, -0.5, 0.5, 1.5, 2.5, 3.7], np.float32)
-    np.testing.assert_array_equal(each_thread("cuda.selp(x > 0, x, float32(7))", values, "f4"), [7, 7, 0.5, 1.5, 2.5, values[5]])
+    np.testing.assert_array_equal(
+        each_thread("cuda.selp(x > 0, x, float32(7))", values, "f4"), [7, 7, 0.5, 1.5, 2.5, values[5]]
+    )
     np.testing.assert_array_equal(each_thread("int32(x)", values, "i4"), [-2, 0, 0, 1, 2, 3])
     np.testing.assert_array_equal(each_thread("int8(x * 100)", values[2:5], "i8"), [50, -106, -6])
     np.testing.assert_array_equal(each_thread("round(x)", values, "i8"), [-2, 0, 0, 2, 2, 4])
-    np.testing.assert_array_equal(each_thread("round(x * 1.11, 1)", values, "f4"), np.float32([-2.8, -0.6, 0.6, 1.7, 2.8, 4.1]))
+    np.testing.assert_array_equal(
+        each_thread("round(x * 1.11, 1)", values, "f4"), np.float32([-2.8, -0.6, 0.6, 1.7, 2.8, 4.1])
+    )
     np.testing.assert_array_equal(each_thread("2**-1 + 7 // 2", values, "f4"), [3.5] * 6)
     np.testing.assert_array_equal(each_thread("math.floor(x) + bool(x)", values, "f8"), np.floor(values) + 1)
-    np.testing.assert_array_equal(each_thread("TABLE[t % 2, -1] + TABLE.shape[1] + len(TABLE) + TABLE.size", values, "f4"), [13, 16] * 3)
+    np.testing.assert_array_equal(
+        each_thread("TABLE[t % 2, -1] + TABLE.shape[1] + len(TABLE) + TABLE.size", values, "f4"), [13, 16] * 3
+    )
     np.testing.assert_array_equal(each_thread("(10, 20, 30)[t % 3] + (1, 2)[-1]", values, "i8"), [12, 22, 32] * 2)
 
 
@@ -113,7 +119,7 @@ def test_float16_is_loaded_and_stored():
     np.testing.assert_array_equal(each_thread("float64(x) / 3", values, "f2"), (values.astype("f8") / 3).astype("f2"))
 
 
-@pytest.mark.parametrize("name", "erf erfc gamma lgamma exp log tanh atan hypot degrees".split())
+@pytest.mark.parametrize("name", ["erf", "erfc", "gamma", "lgamma", "exp", "log", "tanh", "atan", "hypot", "degrees"])
 def test_math(name):
     values = np.array([0.3, 1.0, 2.5, 4.0])
     argument = "x, 1.0" if name == "hypot" else "x"

@@ -209,10 +209,11 @@ def test_an_interrupted_run_leaves_host_arrays_alone(monkeypatch):
     @cuda.jit
     def kernel(a):
         a[cuda.grid(1)] = 1
-        pass
 
     original = interpreter.Interpreter.do_Pass
-    monkeypatch.setattr(interpreter.Interpreter, "do_Pass", lambda s, n, m: m if not s.machine.lanes else interrupted(s, n, m))
+    monkeypatch.setattr(
+        interpreter.Interpreter, "do_Pass", lambda s, n, m: m if not s.machine.lanes else interrupted(s, n, m)
+    )
     with pytest.raises(KeyboardInterrupt) as caught:
         kernel[1, 8](a)
     assert "did not finish" in caught.value.__notes__[0] and not a.any()
@@ -229,8 +230,10 @@ def test_a_lambda_is_no_kernel():
 
 def test_a_kernel_without_source():
     namespace = {"cuda": cuda}
-    exec("@cuda.jit\ndef kernel(a):\n    a[0] = 1", namespace)
-    with pytest.raises(ValueError, match="the source of kernel .* cannot be found.*notebook cell, not in the Python prompt"):
+    exec("@cuda.jit\ndef kernel(a):\n    a[0] = 1", namespace)  # noqa: S102  as in the Python prompt
+    with pytest.raises(
+        ValueError, match="the source of kernel .* cannot be found.*notebook cell, not in the Python prompt"
+    ):
         namespace["kernel"][1, 1](floats())
 
 
@@ -263,7 +266,9 @@ def test_a_kernel_in_a_notebook_cell():
         from IPython.core.interactiveshell import InteractiveShell
         InteractiveShell.instance().run_cell({dedent(cell)!r}, store_history=True)
     """
-    done = subprocess.run([sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], check=False, capture_output=True, text=True, timeout=300
+    )
     assert done.stdout.split() == ["56.0", "notebook", "cell"], done.stdout + done.stderr
 
 

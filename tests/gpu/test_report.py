@@ -35,7 +35,10 @@ def report():
 
 
 def test_accesses(report):
-    rows = [(a.line, a.array, a.space, a.op, a.requests, a.sectors_per_request, a.passes_per_request) for a in report.accesses]
+    rows = [
+        (a.line, a.array, a.space, a.op, a.requests, a.sectors_per_request, a.passes_per_request)
+        for a in report.accesses
+    ]
     assert rows == [
         (FETCH, "a", "global", "load", 4, 4, None),
         (STORE_TILE, "tile", "shared", "store", 4, None, 1),
@@ -74,7 +77,13 @@ def test_html(report):
 
 def test_trace_of_a_warp(report):
     (request,) = report.trace(STORE_OUT, 2)[:1]
-    assert (request.array, request.space, request.op, request.shape, request.itemsize) == ("tile", "shared", "load", (T,), 4)
+    assert (request.array, request.space, request.op, request.shape, request.itemsize) == (
+        "tile",
+        "shared",
+        "load",
+        (T,),
+        4,
+    )
     np.testing.assert_array_equal(request.elements, np.arange(T)[::-1])
     np.testing.assert_array_equal(request.banks, np.arange(T)[::-1])
     np.testing.assert_array_equal(request.lanes, np.arange(T))

@@ -24,7 +24,12 @@ RESULTS = ("y0", "y1", "y2")
 
 def kernels(examples: int):
     return settings(
-        max_examples=examples, deadline=None, derandomize=not FULL, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        deadline=None,
+        derandomize=not FULL,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
 
 
@@ -75,7 +80,7 @@ def inferred(source: str) -> dict[str, str]:
 
 def typed_by_numba(source: str) -> dict[str, str]:
     compiler = pytest.importorskip("numba.cuda.compiler")
-    from numba import cuda, types, typeof
+    from numba import cuda, typeof, types
 
     function = define(source, {**NAMES, "cuda": cuda})["kernel"]
     signature = tuple(typeof(a) for a in inputs()) + (typeof(np.zeros((6, SAMPLES))), types.int64)

@@ -134,7 +134,9 @@ CONSTRUCTS = [
 
 @pytest.mark.parametrize("statement, message", CONSTRUCTS, ids=[s for s, _ in CONSTRUCTS])
 def test_construct(statement, message):
-    source = f"def kernel(a, m, h, n):\n    t = cuda.grid(1)\n    a[t] = 1\n    if n == 77:\n        pass\n    {statement}\n"
+    source = (
+        f"def kernel(a, m, h, n):\n    t = cuda.grid(1)\n    a[t] = 1\n    if n == 77:\n        pass\n    {statement}\n"
+    )
     if "'text'" in statement:
         source += "    a[0] = x\n"
     kernel = cuda.jit(define(source, NAMES)["kernel"])
