@@ -6,6 +6,7 @@ import ast
 import builtins
 import linecache
 import operator
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TypeGuard
 from studylib.gpu.findings import Site
 
 MISSING = object()
+_parsing = threading.Lock()  # Python 3.11 cannot parse in two threads at once
 
 
 class Source:
@@ -72,7 +74,8 @@ def _parse(code: CodeType, path: str) -> tuple[ast.FunctionDef, list[str]]:
         )
     changed = ValueError(f"the source of {name} has changed since it was loaded: import it again or restart")
     try:
-        tree = ast.parse("".join(lines), path)
+        with _parsing:
+            tree = ast.parse("".join(lines), path)
         # A file edited after its import would be emulated as it is now and run on a GPU as it was.
         if not _compiles_to(tree, path, code):
             raise changed

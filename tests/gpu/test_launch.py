@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import numpy as np
@@ -201,25 +201,22 @@ def test_a_failed_run_leaves_host_arrays_alone_and_says_what_of_the_rest():
 
 
 def test_an_interrupted_run_leaves_host_arrays_alone(monkeypatch):
-    def interrupted(self, node, mask):
+    def interrupted(self, node, mask, step):
         raise KeyboardInterrupt
-
-    a = np.zeros(8)
 
     @cuda.jit
     def kernel(a):
         a[cuda.grid(1)] = 1
+        for _ in range(3):
+            a[cuda.grid(1)] += 1
 
-    original = interpreter.Interpreter.do_Pass
-    monkeypatch.setattr(
-        interpreter.Interpreter, "do_Pass", lambda s, n, m: m if not s.machine.lanes else interrupted(s, n, m)
-    )
-    with pytest.raises(KeyboardInterrupt) as caught:
+    a = np.zeros(8)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as caught:
+        patched.setattr(interpreter.Interpreter, "loop", interrupted)
         kernel[1, 8](a)
     assert "did not finish" in caught.value.__notes__[0] and not a.any()
-    monkeypatch.setattr(interpreter.Interpreter, "do_Pass", original)
     kernel[1, 8](a)
-    assert a.all()
+    assert (a == 4).all()
 
 
 def test_a_lambda_is_no_kernel():
@@ -285,21 +282,16 @@ def test_threads_do_not_disturb_each_other():
         out[cuda.grid(1)] = v
 
     a = np.ones(6400, np.float32)
-    wrong = []
 
     def work(factor):
         for _ in range(5):
             out = np.zeros(6400, np.float32)
             report = gpu.check(kernel, 100, 64, a, factor, out)
-            if not report.ok or (out != 64 * factor).any() or report.global_reads_per_thread != 1:
-                wrong.append(factor)
+            assert report.ok and report.global_reads_per_thread == 1
+            assert (out == 64 * factor).all()
 
-    threads = [threading.Thread(target=work, args=(factor,)) for factor in (1, 2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, (1, 2, 3)))
 
 
 def test_print(capsys):

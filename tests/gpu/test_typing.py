@@ -16,7 +16,7 @@ from studylib.gpu import inference, launch
 from studylib.gpu.source import Source
 
 FULL = "STUDYLIB_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "12"))
 NAMES = {"math": math, "float32": numba.float32, "float64": numba.float64, "int32": numba.int32, "uint8": numba.uint8}
 SAMPLES = 32
 RESULTS = ("y0", "y1", "y2")

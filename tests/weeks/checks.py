@@ -5,6 +5,7 @@ import itertools
 import re
 from pathlib import Path
 
+import jupytext
 from nbformat import NotebookNode
 
 from studylib.course import notebooks, week
@@ -12,6 +13,13 @@ from studylib.course import notebooks, week
 MEGABYTES = 2
 # An absolute path of any system, or of a package: /a/b, C:\a, site-packages. Addresses of the net are none.
 MACHINE_PATH = re.compile(r"(?<![\w./:<~-])~?/(?:[\w.@+-]+/)+[\w.@+-]*|\b[A-Za-z]:\\\w|site-packages|file://")
+# As [tool.jupytext] in pyproject.toml says.
+SAVED = {
+    "extension": ".py",
+    "format_name": "percent",
+    "cell_metadata_filter": "tags,-all",
+    "notebook_metadata_filter": "-all",
+}
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 
 
@@ -44,6 +52,13 @@ def differences(source: Path) -> list[str]:
         cells = [f"{cell.cell_type} {sorted(tags(cell))} {cell.id}\n{cell.source}" for cell in notebook.cells]
         sides.append("\n".join(cells).splitlines())
     found = difflib.unified_diff(*sides, source.name, source.with_suffix(".ipynb").name, lineterm="", n=0)
+    return list(itertools.islice(found, 12))
+
+
+def as_jupyterlab_saves(source: Path) -> list[str]:
+    """The .py is to the letter what JupyterLab writes when the notebook is saved, so that saving changes nothing."""
+    saved = jupytext.writes(load(source)[1], fmt=SAVED)
+    found = difflib.unified_diff(source.read_text(encoding="utf-8").splitlines(), saved.splitlines(), lineterm="", n=0)
     return list(itertools.islice(found, 12))
 
 
@@ -147,6 +162,7 @@ def run_sheet(source: Path) -> list[str]:
 
 ALL = [
     differences,
+    as_jupyterlab_saves,
     never_executed,
     errors_and_warnings,
     machine_paths,

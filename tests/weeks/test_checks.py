@@ -129,6 +129,12 @@ def test_a_bad_notebook_is_found(source, check, change):
     assert len(check(source)) >= 1
 
 
+def test_blank_lines_that_jupyterlab_would_move_are_found(source):
+    source.write_text(SOURCE.replace("\n# %%\nimport", "\n\n# %%\nimport"))
+    assert checks.differences(source) == []
+    assert checks.as_jupyterlab_saves(source)
+
+
 def test_a_section_that_is_no_heading_is_found(source):
     toml = source.with_name("week.toml")
     toml.write_text(WEEK.replace("First part", "First parts"))

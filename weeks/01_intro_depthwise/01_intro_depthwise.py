@@ -54,6 +54,7 @@ mnist = data.mnist_or_digits(DATA)
 # %%
 course.sheet(".")
 
+
 # %% [markdown]
 # # Hour 1: the convolution and the survey
 #
@@ -66,7 +67,6 @@ course.sheet(".")
 #
 # $s$ is the stride; padding adds zeros around $x$ beforehand. (Strictly this is a cross-correlation; a convolution
 # would flip the filter. The field says convolution, and so do we.) Read the sums as loops and you have the program:
-
 
 # %%
 def conv_loops(x, w, stride=1, padding=0):
@@ -87,9 +87,9 @@ w = rng.standard_normal((4, 1, 3, 3))
 y = conv_loops(digit, w, stride=2, padding=1)
 print("x", digit.shape, "  w", w.shape, "  y", y.shape)
 
+
 # %% [markdown]
 # Is it the operator that `torch` runs? Both in double precision, so that only rounding is left to differ.
-
 
 # %%
 def torch_conv(x, w, **options):
@@ -106,6 +106,7 @@ for stride in (1, 2, 3):
         assert difference.max() < 1e-12
 print("loops and torch agree for strides 1 to 3 and paddings 0 to 2")
 
+
 # %% [markdown]
 # ## 1.2 The same as one matrix product
 #
@@ -115,7 +116,6 @@ print("loops and torch agree for strides 1 to 3 and paddings 0 to 2")
 # $$Y_{N \times P} = W_{N \times MK^2}\; X_{MK^2 \times P}, \qquad P = H_{out} W_{out}$$
 #
 # Matrix products are what processors are best at. The price is memory: each pixel is copied into up to $K^2$ columns.
-
 
 # %%
 def im2col(x, K, stride=1, padding=0):
@@ -180,6 +180,7 @@ plots.images(
     height=1.7,
 )
 
+
 # %% [markdown]
 # ## 1.3 What it costs
 #
@@ -193,7 +194,6 @@ plots.images(
 #
 # `studylib.costs.count` runs any module on shapes alone (torch's meta device: no numbers are computed) and adds up
 # the operations that it meets. Does it agree with the formulas?
-
 
 # %%
 def dense_cost(M, N, K, side):
@@ -318,6 +318,7 @@ plots.seeds(
     f"Trained on {EXAMPLES} images: the shuffle hurts the convolution only",
     "test accuracy, %",
 )
+
 # %%
 lost = {
     what: [
@@ -476,6 +477,7 @@ assert large.macs > 25 * small.macs and small.top1_error - large.top1_error < 3
 plots.survey(
     points, "From VGG-16 to MobileNet: a twenty-fifth of the work, under three points more error"
 )
+
 # %%
 print(f"{'':34s}{'paper':>6s}{'MACs':>11s}{'params':>10s}{'top-1 error':>13s}  protocol")
 for p in sorted(points, key=lambda p: p.macs):
@@ -483,6 +485,7 @@ for p in sorted(points, key=lambda p: p.macs):
         f"{p.name:34s}{p.year:6d}{p.macs / 1e6:9.0f} M{p.params / 1e6:8.1f} M"
         f"{p.top1_error:11.1f} %  {p.protocol}"
     )
+
 
 # %% [markdown]
 # ## Questions for hour 1
@@ -502,7 +505,6 @@ for p in sorted(points, key=lambda p: p.macs):
 # then looks around in space, in its own few channels. Xception (arXiv 1610.02357, Figures 2 and 3) observes that these
 # parallel towers are the same as **one** large 1x1 convolution followed by 3x3 convolutions on **segments** of its
 # channels that do not overlap. First the segments, from scratch:
-
 
 # %%
 def conv_segments(x, w, segments, padding=0):
@@ -629,6 +631,7 @@ assert (
 # %%
 display(ledger.check("googlenet", where="Table 1, convolution 7x7/2"))
 
+
 # %% [markdown]
 # ## 2.4 The depthwise separable convolution
 #
@@ -637,7 +640,6 @@ display(ledger.check("googlenet", where="Table 1, convolution 7x7/2"))
 #
 # $$\hat g_{m,i,j} = \sum_{u,v} \hat d_{m,u,v}\; x_{m,\,i+u,\,j+v}, \qquad
 #   y_{n,i,j} = \sum_m p_{n,m}\; \hat g_{m,i,j}$$
-
 
 # %%
 def depthwise(x, d, padding=0):
@@ -682,6 +684,7 @@ print(
     f"rank of each channel's filters: {set(map(int, ranks))}"
 )
 
+
 # %% [markdown]
 # What is saved? With $D_F$ for the side of the output, the paper's Equations 2 to 5 are
 #
@@ -690,7 +693,6 @@ print(
 #
 # Two knobs shrink the whole network: the width multiplier $\alpha$ scales all channels, the resolution multiplier
 # $\rho$ the image's side.
-
 
 # %%
 def separable(M, N, stride=1):
@@ -765,13 +767,13 @@ ax.set(
 )
 plt.show()
 
+
 # %% [markdown]
 # ## 2.6 Why multiply-adds are not time
 #
 # The multiply-adds fall eight to nine times. Does the time? A processor must also bring the data. The **arithmetic
 # intensity** of a layer is its multiply-adds divided by the bytes that must move at least: input, weights and output, once
 # each. Below some intensity the memory sets the pace, and less arithmetic saves nothing.
-
 
 # %%
 def intensity(M, N, K, D, groups=1):
@@ -806,12 +808,12 @@ for M, N, D in SHAPES:
         + "   ".join(f"{name} {per_byte:5.1f}" for name, (_, per_byte) in theory[M, N, D].items())
     )
 
+
 # %% [markdown]
 # Two things to expect, then. The depthwise layer runs at the pace of the memory, at every size. And the *dense* layer with
 # 1024 channels on a 7x7 map should be slow for its multiply-adds too: it reads millions of weights and uses each only 49
 # times. Measure it: one image, one core, the best of several runs. These times are your machine's, not ours; nothing here
 # checks them.
-
 
 # %% tags=["nbval-ignore-output"]
 def best_time(module, x, repeats=15):
@@ -864,6 +866,7 @@ ax.legend()
 ax.margins(0.15)
 plt.show()
 
+
 # %% [markdown]
 # So one number, "eight times fewer multiply-adds", turns into another speed-up for each size of layer, and the depthwise
 # part takes a far greater share of the time than of the arithmetic. What this shows: the ranking of two layers by
@@ -874,7 +877,6 @@ plt.show()
 #
 # Fixed width, digits of 8x8 pixels, two blocks of 1x1 and spatial convolution with $k$ segments; and once the
 # 1x1 convolutions alone, which see no neighbours after the first layer. Can these images tell the designs apart?
-
 
 # %%
 def segmented(k, width=24, blocks=2):
@@ -913,6 +915,7 @@ plots.seeds(
     "Only the network that sees no neighbours falls behind clearly",
     "test accuracy, %",
 )
+
 # %%
 with_neighbours = [
     summary for name, summary in segments.items() if name != "1x1 convolutions alone"
@@ -1053,10 +1056,10 @@ fig.suptitle(
 )
 plt.show()
 
+
 # %% [markdown]
 # Real layers need the centroids found: k-means in one dimension. The paper tries three starts and keeps the linear one, equal steps
 # from the least to the greatest weight, since that keeps a centroid near the few large weights.
-
 
 # %%
 def kmeans(values, k, rounds=30):
@@ -1077,13 +1080,13 @@ errors = [
 print("squared error after 0, 1, 3, 10, 30 rounds:", [f"{e:.3g}" for e in errors])
 assert all(a >= b for a, b in pairwise(errors))
 
+
 # %% [markdown]
 # ## 3.2 Storing a sparse layer: gaps
 #
 # After pruning most weights are zero, and only the others are stored, each with its **gap**, the number of zeros before it. A gap gets a fixed
 # number of bits. Where more zeros follow each other than the bits can say, a **filler** zero is stored in between:
 # an entry that costs as much as a weight and is none.
-
 
 # %%
 def to_gaps(positions, bits):
@@ -1116,6 +1119,7 @@ for bits in (3, 4, 5, 6, 7):
     )
 assert min(total_bits, key=total_bits.get) == 5
 
+
 # %% [markdown]
 # Too few bits, and fillers eat what the short gaps save; too many, and each gap is too long. At eight percent density five bits
 # is the best, and the one in the paper's tables for LeNet.
@@ -1126,7 +1130,6 @@ assert min(total_bits, key=total_bits.get) == 5
 # two rarest symbols into one, again and again; each join makes the codes of its members one bit longer. Theory promises
 # that the mean length $L$ is within one bit of the entropy, $H \le L < H + 1$, and that the code is full, $\sum 2^{-l} =
 # 1$.
-
 
 # %%
 def huffman(symbols):
@@ -1168,6 +1171,7 @@ assert (
     and sum(Fraction(1, 2 ** len(word)) for word in code.values()) == 1
 )
 
+
 # %% [markdown]
 # ## 3.4 All three on LeNet-300-100
 #
@@ -1175,7 +1179,6 @@ assert (
 # keep only 8, 9 and 26 percent of the weights of its three layers (the paper's Table 2) in three rounds with retraining
 # after each, share what is left as 64 values a layer, and write down every bit. Does the error survive, and does the
 # size come out as printed?
-
 
 # %%
 def layers_of(net):
@@ -1399,6 +1402,7 @@ display(ledger.check("deep_compression", where="Table 2"))
 # %%
 display(ledger.check("deep_compression", where="Table 5, total"))
 
+
 # %% [markdown]
 # ## 3.5 The first kernels
 #
@@ -1408,7 +1412,6 @@ display(ledger.check("deep_compression", where="Table 5, total"))
 #
 # and since the grid is made of whole blocks, some threads have no element: each kernel begins with the question
 # whether its $i$ exists. Here is that arithmetic as a plain loop over blocks and threads; on the GPU all of them run at once.
-
 
 # %%
 def vector_add_thread(block, thread, block_size, a, b, out):
