@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from studylib.gpu import types
-from studylib.gpu.findings import stop
+from studylib.gpu.findings import KernelError, stop
 from studylib.gpu.interpreter import Arm, Frame, Interpreter, Typed, Variables
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Grid, Machine
@@ -118,6 +118,8 @@ class Inference(Interpreter):
         self.shared: dict[tuple[int, int], int] = {}
         self._dynamic: np.dtype | None = None
         self._array_names: dict[int, str] = {}
+        self._tolerant = 0  # how many loops around a statement have yet to find their types
+        self._unset: KernelError | None = None  # a name read in them before it has a value
 
     def do_Assign(self, node: ast.Assign, mask: Mask) -> Mask:
         if isinstance(node.targets[0], ast.Name):
@@ -125,6 +127,18 @@ class Inference(Interpreter):
         return super().do_Assign(node, mask)
 
     # -- paths
+
+    def block(self, statements: list[ast.stmt], mask: Mask) -> Mask:
+        tolerant = self._tolerant
+        for statement in statements:
+            try:
+                mask = super().block([statement], mask)
+            except KernelError as error:
+                # In a loop the name may get its value in an earlier round, whose types are not known yet.
+                if error.finding.kind != "uninitialised-read" or not tolerant:
+                    raise
+                self._unset, self._tolerant = error, tolerant
+        return mask
 
     def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
         # Numba prunes the dead arm of a condition that is made of constants alone.
@@ -146,7 +160,9 @@ class Inference(Interpreter):
         self.check_loop(node)
         frame, entry = self.frame, self.frame.variables
         head = dict(entry)
+        already = self._unset
         while True:
+            self._tolerant, self._unset = self._tolerant + 1, None
             frame.variables = dict(head)
             condition, item = step(0, mask)
             test = node.test if isinstance(node, ast.While) else node
@@ -158,9 +174,13 @@ class Inference(Interpreter):
             through = self.block(node.body, inside), frame.variables
             breaks, continues = frame.loops.pop()
             _, new = self.join(node, "head", [(mask, entry), through, *continues])
+            self._tolerant -= 1
             if {name: type_of(v) for name, v in new.items()} == {name: type_of(v) for name, v in head.items()}:
                 break
             head = new
+        if self._unset and not self._tolerant:
+            raise self._unset
+        self._unset = self._unset or already
         reached, frame.variables = self.join(node, "exit", exits + breaks)
         return reached
 
@@ -191,7 +211,7 @@ class Inference(Interpreter):
             return a if same_literal else varying(types.unify(a.dtype, b.dtype))
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
             parts = tuple(self.choose(mask_a, x, mask_b, y, node) for x, y in zip(a, b, strict=True))
-            return CONFLICT if CONFLICT in parts else parts
+            return CONFLICT if any(part is CONFLICT for part in parts) else parts
         if isinstance(a, TypedArray) and isinstance(b, TypedArray) and (a.dtype, a.ndim) == (b.dtype, b.ndim):
             return TypedArray(a.memories | b.memories, a.ndim, a.writable and b.writable)
         return CONFLICT
@@ -290,11 +310,14 @@ class Inference(Interpreter):
         key = id(given), tuple(type_of(v) for v in variables.values())
         if key in self.known and self.known[key] is None:
             self.reject(f"{source.name} calls itself, which is not supported", node)
-        if key not in self.known:
+        typed = self.known.get(key)
+        if typed is None:
             self.known[key] = None
-            self.known[key] = self._infer(node, source, variables, mask)
-        typed = self.known[key]
-        assert typed is not None
+            try:
+                typed = self.known[key] = self._infer(node, source, variables, mask)
+            finally:
+                if typed is None:
+                    del self.known[key]
         self.frame.typed.calls[id(node)] = typed
         return typed.result_value
 
@@ -313,10 +336,12 @@ class Inference(Interpreter):
         return {name: _abstract(value) for name, value in zip(names, arguments, strict=True)}
 
     def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
-        caller, typed = self.frame, Typed(source)
-        self.frame = frame = Frame(typed, variables)
-        through = self.block(source.tree.body, self.everyone)
-        self.frame = caller
+        caller, tolerant, typed = self.frame, self._tolerant, Typed(source)
+        self.frame, self._tolerant = frame, _ = Frame(typed, variables), 0
+        try:
+            through = self.block(source.tree.body, self.everyone)
+        finally:
+            self.frame, self._tolerant = caller, tolerant
         results = [value for _, value in frame.returns]
         if any(value is None for value in results) or (results and through.any):
             if any(value is not None for value in results):

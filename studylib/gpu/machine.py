@@ -12,7 +12,7 @@ from studylib.gpu.findings import KernelError
 from studylib.gpu.lanes import Mask
 
 WARP = 32
-CHUNK = 1 << 12  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
+CHUNK = 1 << 14  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
 
 
 @dataclass(frozen=True)

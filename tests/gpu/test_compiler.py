@@ -381,29 +381,3 @@ def test_launches_may_be_taken_over(monkeypatch):
 
     monkeypatch.setattr(numba_dispatcher.CUDADispatcher, "__getitem__", taken_over)
     assert compile(tile, image, image).registers > 0
-
-
-# ---- what is shown ----
-
-
-@needs_compiler
-def test_text_and_html():
-    @cuda.jit
-    def clipped(a, b):
-        i = cuda.grid(1)
-        if a[i] < 0.1 and i < b.size:  # compares doubles
-            b[i] = a[i] * 2.0
-
-    compiled = compile(clipped, vector, vector, block=(16, 16), cc=(8, 6))
-    text, html = str(compiled), compiled._repr_html_()
-    for figure in (
-        f"{compiled.registers}",
-        "compute capability 8.6 by CUDA 1",
-        "occupancy, block (16, 16)",
-        "100%",
-        "nothing",
-    ):
-        assert figure in text and figure in html
-    assert f"line {line_of(clipped, 'compares doubles')}: if a[i] < 0.1" in text
-    assert "a[i] &lt; 0.1" in html and "a[i] < 0.1" not in html
-    assert compiled.ptx not in repr(compiled)

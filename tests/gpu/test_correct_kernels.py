@@ -6,6 +6,7 @@ from correct_kernels import launches
 from numba import cuda
 
 from studylib import gpu
+from studylib.gpu import machine
 
 NAMES = list(launches())
 
@@ -26,7 +27,9 @@ def test_launch(launch):
     assert_results(args, expected)
 
 
-def test_check(launch):
+@pytest.mark.parametrize("lanes", (1, 1 << 20), ids=("block by block", "all blocks at once"))
+def test_check(launch, lanes, monkeypatch):
+    monkeypatch.setattr(machine, "CHUNK", lanes)
     kernel, grid, block, shared_bytes, args, expected = launch
     report = gpu.check(kernel, grid, block, *args, dynamic_shared_bytes=shared_bytes)
     assert report.ok, str(report)

@@ -136,7 +136,7 @@ def test_padding_takes_the_bank_conflict_away():
 
 
 def test_the_costliest_line_is_drawn_by_default():
-    assert titles(plot(report_of(naive)))[0].startswith("store out: 32 sectors")
+    assert titles(report_of(naive).plot())[0].startswith("store out: 32 sectors")
     assert titles(plot(report_of(unpadded)))[1] == "load tile: 32-way bank conflict"
 
 

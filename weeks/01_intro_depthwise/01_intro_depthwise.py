@@ -184,13 +184,13 @@ plots.images(
 # %% [markdown]
 # ## 1.3 What it costs
 #
-# Three numbers describe a layer, and they are different things:
+# Three numbers describe a layer, and they are different things ($P = H_{out} W_{out}$ as above):
 #
 # | | dense convolution | counts |
 # |---|---|---|
 # | parameters | $K^2 M N$ | what is stored and sent |
-# | multiply-adds (MAC) | $K^2 M N \cdot H_{out} W_{out}$ | what is computed; papers also call it Mult-Adds or, loosely, FLOPs |
-# | activation bytes | $4\, N H_{out} W_{out}$ | what the next layer reads, in 32-bit floats |
+# | multiply-adds (MAC) | $K^2 M N P$ | what is computed; papers also call it Mult-Adds or, loosely, FLOPs |
+# | activation bytes | $4 N P$ | what the next layer reads, in 32-bit floats |
 #
 # `studylib.costs.count` runs any module on shapes alone (torch's meta device: no numbers are computed) and adds up
 # the operations that it meets. Does it agree with the formulas?
@@ -744,13 +744,8 @@ kinds = Counter()
 for row in total.rows:
     module = dict(mobilenet.named_modules())[row.name]
     if isinstance(module, nn.Conv2d):
-        kind = (
-            "dense 3x3"
-            if module.in_channels == 3
-            else "depthwise 3x3"
-            if module.groups > 1
-            else "pointwise 1x1"
-        )
+        kind = "depthwise 3x3" if module.groups > 1 else "pointwise 1x1"
+        kind = "dense 3x3" if module.in_channels == 3 else kind
         kinds[kind] += row.macs
     elif isinstance(module, nn.Linear):
         kinds["classifier"] += row.macs
@@ -783,12 +778,8 @@ def intensity(M, N, K, D, groups=1):
     return macs, macs / moved
 
 
-SHAPES = [
-    (32, 64, 112),
-    (128, 128, 56),
-    (512, 512, 14),
-    (1024, 1024, 7),
-]  # M, N, D of four of MobileNet's pairs
+# M, N and D of four of MobileNet's pairs
+SHAPES = [(32, 64, 112), (128, 128, 56), (512, 512, 14), (1024, 1024, 7)]
 theory = {}
 for M, N, D in SHAPES:
     theory[M, N, D] = {
@@ -796,17 +787,11 @@ for M, N, D in SHAPES:
         "depthwise 3x3": intensity(M, M, 3, D, groups=M),
         "pointwise 1x1": intensity(M, N, 1, D),
     }
-    assert (
-        theory[M, N, D]["dense 3x3"][0]
-        == count(nn.Conv2d(M, N, 3, padding=1, bias=False), (M, D, D)).macs
-    )
-    assert (
-        theory[M, N, D]["depthwise 3x3"][1] < 9 / 8
-    )  # nine multiply-adds for a float in and a float out
-    print(
-        f"{M:4d} -> {N:4d} at {D:3d}x{D:<3d}  multiply-adds for each byte:  "
-        + "   ".join(f"{name} {per_byte:5.1f}" for name, (_, per_byte) in theory[M, N, D].items())
-    )
+    dense = count(nn.Conv2d(M, N, 3, padding=1, bias=False), (M, D, D))
+    assert theory[M, N, D]["dense 3x3"][0] == dense.macs
+    assert theory[M, N, D]["depthwise 3x3"][1] < 9 / 8  # nine for a float in and a float out
+    listed = "  ".join(f"{name} {per_byte:5.1f}" for name, (_, per_byte) in theory[M, N, D].items())
+    print(f"{M:4d} -> {N:4d} at {D:3d}x{D:<3d}  MACs a byte:  {listed}")
 
 
 # %% [markdown]
@@ -1136,9 +1121,7 @@ def huffman(symbols):
     """A prefix code for a sequence: symbol -> string of '0' and '1'."""
     heap = [(n, i, {symbol: ""}) for i, (symbol, n) in enumerate(Counter(symbols).items())]
     heapq.heapify(heap)
-    tie = len(
-        heap
-    )  # equal counts are joined in the order they came, and dicts are never compared
+    tie = len(heap)  # breaks ties in the order of joining; dicts are never compared
     while len(heap) > 1:
         (n0, _, low), (n1, _, high) = heapq.heappop(heap), heapq.heappop(heap)
         joined = {s: "0" + code for s, code in low.items()} | {
