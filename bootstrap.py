@@ -15,15 +15,15 @@ import time
 from pathlib import Path
 
 HELP = """\
-make lab      open JupyterLab on the course     first time: about 1 minute if all packages are cached,
-                                                else some minutes for 3 GB; then seconds
-make test     everything that CI runs           about 10 minutes on two cores
-make weeks    execute every week, build/weeks/  some minutes a week; no screen needed
-make notebooks  the same, into the .ipynb files that are kept; after a change in a .py
-make lock     constraints.txt from pyproject.toml, 10 seconds; UPGRADE=1 takes the newest versions
-make clean    remove build/ and caches          .venv (7 GB) and data stay; they are yours to delete
+make lab         open JupyterLab on the first week; seconds, but the first time it installs: two minutes
+                 if all packages are cached, else longer by the download of 3 GB
+make test        everything that CI runs, installing first where needed; about 15 minutes on two cores
+make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
+make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py
+make lock        write constraints.txt anew from pyproject.toml; seconds; UPGRADE=1 takes the newest versions
+make clean       remove build/ and caches; .venv (7 GB) and data/ stay
 
-Without make: python bootstrap.py lab (or test, weeks, ...). `study --help` is in .venv."""
+Without make: python bootstrap.py lab (or test, weeks, ...)."""
 
 BEGAN = time.time()
 ROOT = Path(__file__).resolve().parent

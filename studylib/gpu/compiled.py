@@ -53,7 +53,7 @@ class Compiled:
         if self.occupancy is not None:
             per_sm = "1 block" if self.blocks_per_sm == 1 else f"{self.blocks_per_sm} blocks"
             rows += [
-                (f"occupancy, block {self.block}", f"{self.occupancy:.2f} ({per_sm} per multiprocessor)"),
+                (f"occupancy, block {self.block}", f"{self.occupancy:.0%} ({per_sm} per multiprocessor)"),
                 ("limited by", f"{self.limited_by}"),
             ]
         return rows

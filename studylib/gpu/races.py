@@ -1,8 +1,8 @@
 """Finds data races: two accesses to one element, one of them a write, that no barrier puts in order.
 
-Every access is an event with a number. An element remembers its last writer, two readers and two threads that
-used atomics on it, with their events. Two accesses by threads of one block are in order if the block passed a barrier between them (or the
-warp, for threads of one warp); accesses by different blocks are in order only through `fences`.
+Every access is an event with a number. An element remembers its last writer, two readers and two threads that used
+atomics on it, with their events. Two accesses by threads of one block are in order if the block passed a barrier between
+them (or the warp, for threads of one warp); accesses by different blocks are in order only through `fences`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Order:
     def past(self, others: np.ndarray, events: np.ndarray, threads: np.ndarray) -> np.ndarray:
         """Whether the others' accesses lie before the last barrier that they share with the threads."""
         same_block = others // self.threads == threads // self.threads
+        # The barriers of blocks that ran before this chunk are forgotten: nobody here shares one with them.
+        start = self.first * self.threads
+        same_block &= others >= start
+        threads = np.maximum(threads, start)
         past = same_block & (events < self.last_barrier(threads))
         if self.has_warp_barriers:
             within = threads % self.threads // WARP

@@ -21,7 +21,7 @@ def test_a_name_that_an_earlier_round_sets():
             for i in range(a.size):
                 if i + j > 0:
                     s += before * a[i]  # noqa: F821  set in the round before
-                before = a[i]
+                before = a[i]  # noqa: F841
         out[cuda.grid(1)] = s
 
     a = np.arange(1, 5, dtype=np.float32)
@@ -35,7 +35,7 @@ def test_a_name_that_no_round_has_set_yet():
         s = 0.0
         for i in range(a.size):
             s += before * a[i]  # noqa: F821  not set in the first round
-            before = a[i]
+            before = a[i]  # noqa: F841
         out[cuda.grid(1)] = s
 
     (finding,) = gpu.check(kernel, 1, 8, np.ones(4), np.zeros(8)).findings
@@ -50,7 +50,7 @@ def test_a_name_that_nothing_sets():
             while i < total:  # noqa: F821  that is what is tested
                 out[i] = 1
         if cuda.grid(1) > 9:
-            total = 1
+            total = 1  # noqa: F841
 
     (finding,) = gpu.check(kernel, 1, 8, np.zeros(8)).findings
     assert finding.kind == "uninitialised-read" and "total" in finding.message

@@ -1,0 +1,335 @@
+"""The race check against one that forgets nothing, and the cases that it must tell apart."""
+
+import os
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numba import cuda, float32, int32
+
+from studylib import gpu
+from studylib.gpu.findings import Site
+from studylib.gpu.lanes import Mask
+from studylib.gpu.machine import Grid, Machine
+from studylib.gpu.memory import Memory, SharedMemory
+from studylib.gpu.races import Races
+
+FULL = "STUDYLIB_EXAMPLES" in os.environ
+THREADS, CELLS = 64, 2
+GRID = Grid((4,), (THREADS,))
+CHUNKS = ((0, 3), (3, 1))  # (first block, blocks)
+
+
+def accesses(first: int, blocks: int):
+    """[(thread, cell)] of one request: the threads of a chunk, each once."""
+    # Few threads, so that they meet: the first and the last of each warp.
+    threads = [(first + b) * THREADS + t for b in range(blocks) for t in (0, 31, 32, 63)]
+    return st.dictionaries(st.sampled_from(threads), st.integers(0, CELLS - 1), min_size=1, max_size=7).map(
+        lambda d: sorted(d.items())
+    )
+
+
+def events(first: int, blocks: int):
+    """A list of ('load' | 'store' | 'atomic', accesses), ('barrier', blocks) and ('syncwarp', warps)."""
+    some_blocks = st.sets(st.sampled_from(range(first, first + blocks)), min_size=1)
+    some_warps = st.sets(st.sampled_from(range(first * 2, (first + blocks) * 2)), min_size=1)
+    one = st.one_of(
+        st.tuples(st.sampled_from(["load", "load", "store", "atomic"]), accesses(first, blocks)),
+        st.tuples(st.just("barrier"), some_blocks),
+        st.tuples(st.just("syncwarp"), some_warps),
+    )
+    return st.lists(one, max_size=14)
+
+
+class Everything:
+    """All accesses so far, each with the number of barriers that its block and its warp had passed."""
+
+    def __init__(self):
+        self.past: dict[tuple, list] = {}
+        self.barriers: dict[tuple, int] = {}
+
+    def barrier(self, kind: str, places: set[int]) -> None:
+        for place in places:
+            self.barriers[kind, place] = self.barriers.get((kind, place), 0) + 1
+
+    def _passed(self, thread: int) -> tuple[int, int]:
+        block, warp = thread // THREADS, thread // 32
+        return self.barriers.get(("barrier", block), 0), self.barriers.get(("syncwarp", warp), 0)
+
+    def _ordered(self, before: tuple, thread: int) -> bool:
+        other, _, passed = before
+        now = self._passed(thread)
+        same_block, same_warp = other // THREADS == thread // THREADS, other // 32 == thread // 32
+        return other == thread or (same_block and passed[0] < now[0]) or (same_warp and passed[1] < now[1])
+
+    def races(self, kind: str, access: list[tuple[int, int]], is_shared: bool) -> bool:
+        found = False
+        keys = [(cell, thread // THREADS if is_shared else 0) for thread, cell in access]
+        for key, (thread, _) in zip(keys, access, strict=True):
+            for before in self.past.get(key, []):
+                harmless = {kind, before[1]} in ({"load"}, {"atomic"})
+                found |= not harmless and not self._ordered(before, thread)
+        found |= kind == "store" and len(set(keys)) < len(keys)
+        for key, (thread, _) in zip(keys, access, strict=True):
+            self.past.setdefault(key, []).append((thread, kind, self._passed(thread)))
+        return found
+
+
+class Driver:
+    """Feeds the events of a run to the race check, as the interpreter does."""
+
+    def __init__(self, is_shared: bool):
+        self.found: list = []
+        self.races = Races(GRID, lambda error, what: self.found.append(error.finding))
+        self.is_shared, self.values = is_shared, count()
+        self.memory = Memory("a", "global", np.zeros(CELLS), (CELLS,), (1,))
+        self.memory.stored = self.memory.loaded = True
+
+    def begin(self, first: int, blocks: int) -> None:
+        self.machine = Machine(GRID, first, blocks)
+        self.races.begin(self.machine)
+        if self.is_shared:
+            self.memory = SharedMemory("a", np.dtype(float), (CELLS,), self.machine)
+
+    def lanes(self, threads) -> Mask:
+        lanes = np.zeros(self.machine.lanes, bool)
+        lanes[[t - self.machine.first * THREADS for t in threads]] = True
+        return Mask(lanes)
+
+    def barrier(self, kind: str, places: set[int]) -> None:
+        size = THREADS if kind == "barrier" else 32
+        mask = self.lanes([t for place in places for t in range(place * size, (place + 1) * size)])
+        (self.races.block_barrier if kind == "barrier" else self.races.warps_barrier)(mask)
+
+    def access(self, kind: str, access: list[tuple[int, int]]) -> bool:
+        before = len(self.found)
+        mask = self.lanes([thread for thread, _ in access])
+        cells = np.zeros(self.machine.lanes, np.int64)
+        cells[mask.indices] = [cell for _, cell in access]
+        cells = cells + self.memory.offset
+        site = Site("kernel.py", 1, 1)
+        if kind == "load":
+            self.races.load(self.memory, cells, mask, site)
+        elif kind == "atomic":
+            self.races.atomic(self.memory, cells, mask, site, False)
+        else:
+            value = np.array([float(next(self.values) + 1) for _ in range(self.machine.lanes)])
+            self.races.store(self.memory, cells, value, mask, site)
+            self.memory.write(cells, value, mask)
+        return len(self.found) > before
+
+
+@settings(
+    max_examples=20_000 if FULL else 1200,
+    deadline=None,
+    derandomize=not FULL,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.booleans(), st.tuples(*(events(*chunk) for chunk in CHUNKS)))
+def test_finds_the_first_race_and_none_before(is_shared, runs):
+    driver, everything = Driver(is_shared), Everything()
+    for (first, blocks), run in zip(CHUNKS, runs, strict=True):
+        driver.begin(first, blocks)
+        for kind, what in run:
+            if kind in ("barrier", "syncwarp"):
+                driver.barrier(kind, what)
+                everything.barrier(kind, what)
+            else:
+                expected = everything.races(kind, what, is_shared)
+                assert driver.access(kind, what) == expected, (kind, what)
+                if expected:
+                    return
+
+
+def races(kernel, grid, block, *args) -> list:
+    findings = gpu.check(kernel, grid, block, *args).findings
+    assert all(f.kind == "race" for f in findings)
+    return findings
+
+
+def test_writing_the_same_value_is_harmless():
+    @cuda.jit
+    def kernel(a, out):
+        out[0] = 7
+        if a[cuda.grid(1)] > 2:
+            out[1] = a[1]
+        elif cuda.grid(1) % 2:
+            out[1] = a[0]
+        else:
+            out[1] = a[2]
+
+    assert not races(kernel, 3, 32, np.full(96, np.nan), np.zeros(2))
+    assert not races(kernel, 3, 32, np.full(96, 3.0), np.zeros(2))
+
+
+def test_writing_different_values_is_not():
+    @cuda.jit
+    def kernel(a, out):
+        out[0] = a[cuda.grid(1)]
+
+    a = np.zeros(96)
+    a[40] = np.nan
+    (finding,) = races(kernel, 1, 96, a, np.zeros(2))
+    assert "writes it" in finding.message and "writes another value at the same time" in finding.message
+
+
+def test_the_message_names_both_threads_and_lines():
+    @cuda.jit
+    def kernel(a, out):
+        s = cuda.shared.array((8, 4), float32)
+        x, y = cuda.threadIdx.x, cuda.threadIdx.y
+        s[y, x] = a[y, x]
+        out[y, x] = s[7 - y, x]
+
+    (finding,) = races(kernel, (1, 1), (4, 8), np.zeros((8, 4)), np.zeros((8, 4)))
+    line = kernel.py_func.__code__.co_firstlineno + 4
+    assert finding.message == (
+        "shared s[7, 0]: thread (0, 0) of block (0, 0) reads it (31 more threads do so), "
+        f"thread (0, 7) wrote it in line {line}, and no barrier lies between"
+    )
+    assert finding.line == line + 1
+
+
+def test_a_barrier_orders_its_block_and_no_other():
+    @cuda.jit
+    def kernel(a, out):
+        t = cuda.threadIdx.x
+        a[cuda.grid(1)] = t
+        cuda.syncthreads()
+        out[cuda.grid(1)] = a[cuda.blockIdx.x * 64 + 63 - t]
+        cuda.syncthreads()
+        a[cuda.grid(1)] = -t
+
+    assert not races(kernel, 3, 64, np.zeros(192), np.zeros(192))
+
+
+@cuda.jit
+def every_thread_fences(a, parts, counter, out):
+    flag = cuda.shared.array(1, int32)
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    cuda.threadfence()
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        flag[0] = cuda.atomic.add(counter, 0, 1)
+    cuda.syncthreads()
+    if flag[0] == cuda.gridDim.x - 1:
+        for k in range(cuda.threadIdx.x, a.size, cuda.blockDim.x):
+            cuda.atomic.add(out, 0, parts[k])
+
+
+@cuda.jit
+def one_thread_fences_for_its_block(a, parts, counter, out):
+    flag = cuda.shared.array(1, int32)
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        cuda.threadfence()
+        flag[0] = cuda.atomic.add(counter, 0, 1)
+    cuda.syncthreads()
+    if flag[0] == cuda.gridDim.x - 1:
+        for k in range(cuda.threadIdx.x, a.size, cuda.blockDim.x):
+            cuda.atomic.add(out, 0, parts[k])
+            parts[k] = 0
+
+
+@cuda.jit
+def ticket_before_fence(a, parts, counter, out):
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    ticket = cuda.atomic.add(counter, 0, 1)
+    cuda.threadfence()
+    if ticket == cuda.gridDim.x - 1:
+        for k in range(a.size):
+            out[0] += parts[k]  # finds
+
+
+@cuda.jit
+def write_between_fence_and_ticket(a, parts, counter, out):
+    i = cuda.grid(1)
+    cuda.threadfence()
+    parts[i] = a[i]
+    if cuda.atomic.add(counter, 0, 1) == cuda.gridDim.x - 1:
+        for k in range(a.size):
+            out[0] += parts[k]  # finds
+
+
+@cuda.jit
+def fence_without_barrier(a, parts, counter, out):
+    flag = cuda.shared.array(1, int32)
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    if cuda.threadIdx.x == 0:
+        cuda.threadfence()
+        flag[0] = cuda.atomic.add(counter, 0, 1)
+    cuda.syncthreads()
+    if flag[0] == cuda.gridDim.x - 1 and cuda.threadIdx.x == 0:
+        for k in range(a.size):
+            out[0] += parts[k]  # finds
+
+
+@cuda.jit
+def different_counters(a, parts, counter, out):
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    cuda.threadfence()
+    ticket = cuda.atomic.add(counter, cuda.blockIdx.x, 1)
+    if ticket == 0 and cuda.blockIdx.x == cuda.gridDim.x - 1:
+        for k in range(a.size):
+            out[0] += parts[k]  # finds
+
+
+@cuda.jit
+def first_ticket_reads(a, parts, counter, out):
+    i = cuda.grid(1)
+    parts[i] = a[i]
+    cuda.threadfence()
+    if cuda.atomic.add(counter, 0, 1) == 0:
+        for k in range(a.size):
+            out[0] += parts[k]  # finds
+
+
+@cuda.jit
+def others_read_without_barrier(a, parts, counter, out):
+    i = cuda.grid(1)
+    ticket = 0
+    if cuda.threadIdx.x == 0:
+        parts[cuda.blockIdx.x] = a[i]
+        cuda.threadfence()
+        ticket = cuda.atomic.add(counter, 0, 1)
+    ticket = cuda.shfl_sync(0xFFFFFFFF, ticket, 0)
+    if ticket == cuda.gridDim.x - 1 and cuda.threadIdx.x < cuda.gridDim.x:
+        cuda.atomic.add(out, 0, parts[cuda.threadIdx.x])  # finds
+
+
+@pytest.mark.parametrize("kernel", (every_thread_fences, one_thread_fences_for_its_block))
+@pytest.mark.parametrize("chunk", (1, 1 << 20))
+def test_fences_that_order_blocks(kernel, chunk, monkeypatch):
+    monkeypatch.setattr("studylib.gpu.machine.CHUNK", chunk)
+    a, out = np.arange(160, dtype=np.float32), np.zeros(1, np.float32)
+    assert not races(kernel, 5, 32, a, np.zeros(160), np.zeros(1, np.int32), out)
+    assert out[0] == a.sum()
+
+
+BROKEN = {
+    ticket_before_fence: 1,
+    write_between_fence_and_ticket: 1,
+    fence_without_barrier: 32,
+    different_counters: 1,
+    first_ticket_reads: 1,
+    others_read_without_barrier: 32,
+}
+
+
+@pytest.mark.parametrize("kernel", BROKEN, ids=lambda kernel: kernel.py_func.__name__)
+@pytest.mark.parametrize("chunk", (1, 1 << 20))
+def test_fences_that_do_not(kernel, chunk, monkeypatch):
+    monkeypatch.setattr("studylib.gpu.machine.CHUNK", chunk)
+    block = BROKEN[kernel]
+    a = np.arange(1, 5 * block + 1, dtype=np.float32)
+    found = races(kernel, 5, block, a, np.zeros(a.size), np.zeros(8, np.int32), np.zeros(1, np.float32))
+    assert any("# finds" in finding.source or "parts[i] = a[i]" in finding.source for finding in found)
