@@ -70,7 +70,7 @@ class Summary:
 
 
 def over_seeds(run: Callable[[int], float], seeds: Iterable[int] = (0, 1, 2), unit: str = "") -> Summary:
-    """Calls `run(seed)` for each seed, after `torch.manual_seed(seed)`, and sums up what it returns.
+    """Calls `run(seed)` for each seed, after `torch.manual_seed(seed)`, and sums up what it returns; with a bar.
 
     A net made inside `run` is therefore initialized from the seed; pass the seed on to `fit` as well. The global
     random state is afterwards what it was. Raises ValueError for fewer than three different seeds; Ctrl-C ends all.
@@ -81,7 +81,7 @@ def over_seeds(run: Callable[[int], float], seeds: Iterable[int] = (0, 1, 2), un
     values = []
     token = _over_seeds.set(True)
     try:
-        for seed in seeds:
+        for seed in tqdm(seeds, file=sys.stdout, unit="seed", ncols=70):
             with _seeded(seed):
                 values.append(float(run(seed)))
     finally:
