@@ -1,12 +1,11 @@
 """The race check against one that forgets nothing, and the cases that it must tell apart."""
 
 import os
+import random
 from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numba import cuda, float32, int32
 
 from studylib import gpu
@@ -22,25 +21,20 @@ GRID = Grid((4,), (THREADS,))
 CHUNKS = ((0, 3), (3, 1))  # (first block, blocks)
 
 
-def accesses(first: int, blocks: int):
-    """[(thread, cell)] of one request: the threads of a chunk, each once."""
-    # Few threads, so that they meet: the first and the last of each warp.
+def events(rng: random.Random, first: int, blocks: int):
+    """Draws ('load' | 'store' | 'atomic', [(thread, cell)]), ('barrier', blocks) and ('syncwarp', warps)."""
+    # Few threads and mostly one cell, so that they meet: the first and the last thread of each warp.
     threads = [(first + b) * THREADS + t for b in range(blocks) for t in (0, 31, 32, 63)]
-    return st.dictionaries(st.sampled_from(threads), st.integers(0, CELLS - 1), min_size=1, max_size=7).map(
-        lambda d: sorted(d.items())
-    )
-
-
-def events(first: int, blocks: int):
-    """A list of ('load' | 'store' | 'atomic', accesses), ('barrier', blocks) and ('syncwarp', warps)."""
-    some_blocks = st.sets(st.sampled_from(range(first, first + blocks)), min_size=1)
-    some_warps = st.sets(st.sampled_from(range(first * 2, (first + blocks) * 2)), min_size=1)
-    one = st.one_of(
-        st.tuples(st.sampled_from(["load", "load", "store", "atomic"]), accesses(first, blocks)),
-        st.tuples(st.just("barrier"), some_blocks),
-        st.tuples(st.just("syncwarp"), some_warps),
-    )
-    return st.lists(one, max_size=14)
+    for _ in range(rng.randrange(12)):
+        kind = rng.choice(["load", "load", "load", "store", "atomic", "barrier", "barrier", "syncwarp"])
+        if kind == "barrier":
+            yield kind, set(rng.choices(range(first, first + blocks), k=2))
+        elif kind == "syncwarp":
+            yield kind, set(rng.choices(range(first * 2, (first + blocks) * 2), k=2))
+        else:
+            several = rng.randint(2, len(threads)) if kind == "load" else 1
+            chosen = rng.sample(threads, several if rng.random() < 0.7 else 2)
+            yield kind, sorted((thread, 0 if rng.random() < 0.9 else 1) for thread in chosen)
 
 
 class Everything:
@@ -93,6 +87,12 @@ class Driver:
         if self.is_shared:
             self.memory = SharedMemory("a", np.dtype(float), (CELLS,), self.machine)
 
+    def events(self, rng: random.Random):
+        """The events of a run over all chunks."""
+        for first, blocks in CHUNKS:
+            self.begin(first, blocks)
+            yield from events(rng, first, blocks)
+
     def lanes(self, threads) -> Mask:
         lanes = np.zeros(self.machine.lanes, bool)
         lanes[[t - self.machine.first * THREADS for t in threads]] = True
@@ -121,27 +121,23 @@ class Driver:
         return len(self.found) > before
 
 
-@settings(
-    max_examples=20_000 if FULL else 1200,
-    deadline=None,
-    derandomize=not FULL,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(st.booleans(), st.tuples(*(events(*chunk) for chunk in CHUNKS)))
-def test_finds_the_first_race_and_none_before(is_shared, runs):
-    driver, everything = Driver(is_shared), Everything()
-    for (first, blocks), run in zip(CHUNKS, runs, strict=True):
-        driver.begin(first, blocks)
-        for kind, what in run:
+def test_finds_the_first_race_and_none_before():
+    found = 0
+    for seed in range(60_000 if FULL else 3_000):
+        rng = random.Random(seed)
+        is_shared = rng.random() < 0.3
+        driver, everything = Driver(is_shared), Everything()
+        for kind, what in driver.events(rng):
             if kind in ("barrier", "syncwarp"):
                 driver.barrier(kind, what)
                 everything.barrier(kind, what)
-            else:
-                expected = everything.races(kind, what, is_shared)
-                assert driver.access(kind, what) == expected, (kind, what)
-                if expected:
-                    return
+                continue
+            expected = everything.races(kind, what, is_shared)
+            assert driver.access(kind, what) == expected, (seed, kind, what)
+            if expected:
+                found += 1
+                break
+    assert found > seed / 3
 
 
 def races(kernel, grid, block, *args) -> list:
