@@ -17,13 +17,26 @@ from typing import TYPE_CHECKING
 
 from studylib.gpu import patch as _patch
 from studylib.gpu.check import check
+from studylib.gpu.compiler import CompileError
 from studylib.gpu.findings import Finding, KernelError, Unsupported
+from studylib.gpu.ptxas import NotAvailable
 from studylib.gpu.report import Access, Report
 
 if TYPE_CHECKING:
     from studylib.gpu.compiled import Compiled
 
-__all__ = ["Access", "Finding", "KernelError", "Report", "Unsupported", "check", "compile", "mode"]
+__all__ = [
+    "Access",
+    "CompileError",
+    "Finding",
+    "KernelError",
+    "NotAvailable",
+    "Report",
+    "Unsupported",
+    "check",
+    "compile",
+    "mode",
+]
 
 _mode = _patch.install()
 
