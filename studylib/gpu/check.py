@@ -9,7 +9,7 @@ from studylib.gpu.device import DeviceArray
 from studylib.gpu.findings import Finding, KernelError
 from studylib.gpu.interpreter import Typed
 from studylib.gpu.launch import bind, function_of, infer, make_grid, run
-from studylib.gpu.machine import WARP, Grid
+from studylib.gpu.machine import WARP, Grid, chunks
 from studylib.gpu.memory import Array
 from studylib.gpu.report import Access, Report
 from studylib.gpu.source import Source, display_name
@@ -33,7 +33,7 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
         code = function.__code__
         finding = Finding("launch", str(error), display_name(code.co_filename), code.co_firstlineno, 1)
         return Report(title, _tuple(grid), _tuple(block), [finding], [], 0, 0, _Replay(None, None, ()))
-    before = tuple(_copied(value) for value in args)
+    before = _copied(args)
     checks = Checks(geometry)
     fatal: list[Finding] = []
     typed = None
@@ -60,10 +60,15 @@ def _tuple(extents) -> tuple:
     return tuple(extents) if isinstance(extents, tuple | list) else (extents,)
 
 
-def _copied(value):
-    if isinstance(value, DeviceArray):
-        return DeviceArray(value.copy_to_host())
-    return value.copy(order="K") if isinstance(value, np.ndarray) else value
+def _copied(args: tuple) -> tuple:
+    known: dict = {}
+
+    def copied(value):
+        if isinstance(value, DeviceArray):
+            return value.clone(known)
+        return value.copy(order="K") if isinstance(value, np.ndarray) else value
+
+    return tuple(copied(value) for value in args)
 
 
 def _access(count: Count) -> Access:
@@ -103,12 +108,13 @@ class _Replay:
 
     def _record(self, typed: Typed, grid: Grid, block: int) -> Recorder:
         recorder = Recorder(block)
-        arguments = bind(typed.source, tuple(_copied(value) for value in self.before))
+        arguments = bind(typed.source, _copied(self.before))
         arrays = [a.value.memory for a in arguments if isinstance(a.value, Array)]
         try:
             infer(typed.source, grid, arguments, plain_calls=True)  # marks what is loaded and stored
             talk = any(memory.loaded and memory.stored for memory in arrays)
-            run(typed, grid, arguments, recorder, range(block + 1) if talk else range(block, block + 1))
+            parts = [part for part in chunks(grid) if part[0] <= block] if talk else [(block, 1)]
+            run(typed, grid, arguments, recorder, parts)
         except KernelError:
             pass  # the report has it already
         return recorder

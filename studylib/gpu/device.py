@@ -90,11 +90,24 @@ class DeviceArray:
         strides = tuple(s // itemsize for s in data.strides)
         length = 1 + sum((n - 1) * s for n, s in zip(data.shape, strides, strict=True)) if data.size else 0
         flat = np.lib.stride_tricks.as_strided(data, (length,), (itemsize,))
-        owner = data
+        return flat, data.shape, strides, self._allocation()[1]
+
+    def _allocation(self) -> tuple[np.ndarray, int]:
+        """(the array that owns the memory, the byte in it at which this one starts)."""
+        owner = self._data
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
-        first = data.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
-        return flat, data.shape, strides, first
+        return owner, self._data.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+
+    def clone(self, known: dict) -> DeviceArray:
+        """A copy that lies in a copy of the allocation as this one in it; `known` holds what is cloned already."""
+        if id(self) not in known:
+            owner, first = self._allocation()
+            if id(owner) not in known:
+                known[id(owner)] = owner.ravel(order="K").copy().view(np.uint8)
+            data = self._data
+            known[id(self)] = DeviceArray(np.ndarray(data.shape, data.dtype, known[id(owner)], first, data.strides))
+        return known[id(self)]
 
 
 def _host(value) -> np.ndarray:

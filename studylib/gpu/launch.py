@@ -129,14 +129,16 @@ def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bo
     return inference.frame.typed
 
 
-def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, only: range | None = None) -> None:
-    """Runs the chunks of blocks one after another (`only`: this range of blocks), then copies the results back."""
+def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, parts=None) -> None:
+    """Runs the chunks of blocks one after another, then copies the results back.
+
+    parts: (first block, number of blocks) of the chunks to run instead of all.
+    """
     values = {a.name: a.value for a in arguments}
-    parts = chunks(grid) if only is None else [(only.start, len(only))]
     printed = 0
     try:
         with np.errstate(all="ignore"):
-            for first, blocks in parts:
+            for first, blocks in parts or chunks(grid):
                 frame = Frame(typed, dict(values), is_kernel=True)
                 interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
                 if observer is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +95,6 @@ class History:
 
     writer: np.ndarray
     write_time: np.ndarray
-    readers: Pair
-    atomics: Pair
     log: list[tuple[np.ndarray, np.ndarray, int]] = field(default_factory=list)  # reads: (cells, threads, time)
     # Whether there is any that a barrier has not put behind all threads.
     has_writes: bool = False
@@ -104,8 +103,15 @@ class History:
 
     @classmethod
     def of(cls, memory: Memory) -> History:
-        size = memory.data.size
-        return cls(np.full(size, NOBODY), np.zeros(size, np.int64), Pair(size), Pair(size))
+        return cls(np.full(memory.data.size, NOBODY), np.zeros(memory.data.size, np.int64))
+
+    @cached_property
+    def readers(self) -> Pair:
+        return Pair(len(self.writer))
+
+    @cached_property
+    def atomics(self) -> Pair:
+        return Pair(len(self.writer))
 
 
 class Now(NamedTuple):

@@ -147,7 +147,13 @@ def has_error(page: Page) -> bool:
 def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
     """A page of a browser without a window."""
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet = [
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=sandbox + quiet)
         try:

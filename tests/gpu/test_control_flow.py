@@ -9,12 +9,12 @@ from random_kernels import control_flow, define
 
 from studylib import gpu
 
-EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "50"))
 THREADS, BLOCK = 24, 8
 settings_for_kernels = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=EXAMPLES == 80,
+    derandomize=EXAMPLES == 50,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

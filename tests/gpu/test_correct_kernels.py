@@ -1,5 +1,7 @@
 """Kernels that are right give the right result and no finding, launched as on a GPU and checked."""
 
+import sys
+
 import numpy as np
 import pytest
 from correct_kernels import launches
@@ -35,6 +37,12 @@ def test_check(launch, lanes, monkeypatch):
     assert report.ok, str(report)
     assert report.accesses
     assert_results(args, expected)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="NVIDIA's compiler does not exist for macOS")
+def test_the_real_compiler_takes_them_too(launch):
+    kernel, _, block, shared_bytes, args, _ = launch
+    assert gpu.compile(kernel, *args, block=block, dynamic_shared_bytes=shared_bytes).registers
 
 
 def test_device_arrays(launch):

@@ -112,6 +112,12 @@ def test_select_casts_and_numbers():
     np.testing.assert_array_equal(each_thread("(10, 20, 30)[t % 3] + (1, 2)[-1]", values, "i8"), [12, 22, 32] * 2)
 
 
+def test_a_nan_loses_against_a_number():
+    values = np.array([1.0, np.nan, -3.0], np.float32)
+    np.testing.assert_array_equal(each_thread("max(x, float32(0))", values, "f4"), [1, 0, 0])
+    np.testing.assert_array_equal(each_thread("min(float32(0), x)", values, "f4"), [0, 0, -3])
+
+
 def test_float16_is_loaded_and_stored():
     values = np.array([0.1, 2.0, 65504.0, -1.5], np.float16)
     np.testing.assert_array_equal(each_thread("float32(x) * float32(2)", values, "f4"), values.astype("f4") * 2)
@@ -172,6 +178,39 @@ def test_votes_and_shuffles_stay_within_a_warp_and_a_block():
             assert out[i, 0] == sum(1 << k for k in range(8) if (first + k) % 3 == 0)
             assert out[i, 1] == first + 2
         assert out[i, 2] == (0, 20, 40)[i // 40]
+
+
+def test_threads_that_have_returned_are_not_waited_for():
+    @cuda.jit
+    def kernel(out):
+        t = cuda.threadIdx.x
+        if t >= 20:
+            return
+        cuda.syncwarp()
+        out[t] = cuda.ballot_sync(0xFFFFFFFF, t < 40) + cuda.any_sync(0xFFFFFFFF, t == 25)
+
+    out = np.zeros(32, np.int64)
+    assert gpu.check(kernel, 1, 32, out).ok
+    np.testing.assert_array_equal(out, [2**20 - 1] * 20 + [0] * 12)
+
+
+def test_a_barrier_says_why_a_thread_is_missing():
+    @cuda.jit
+    def returns(out):
+        if cuda.threadIdx.x == 7:
+            return
+        cuda.syncthreads()
+
+    @cuda.jit
+    def passes(out):
+        if cuda.threadIdx.x != 7:
+            cuda.syncthreads()
+
+    for kernel, why in ((returns, "has returned before"), (passes, "takes a path without it")):
+        (finding,) = gpu.check(kernel, 2, 32, np.zeros(1)).findings
+        assert finding.message == (
+            f"cuda.syncthreads is reached by 31 of the 32 threads of the block: thread 7 of block 0 {why}"
+        )
 
 
 OPERATIONS = {

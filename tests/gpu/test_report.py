@@ -124,21 +124,51 @@ def test_trace_agrees_with_the_counts():
     np.testing.assert_array_equal(first.addresses, (i * 48 + j) * 8)  # in Fortran order
 
 
-def test_trace_shows_the_run_as_it_was():
+def test_trace_shows_the_run_as_it_was(monkeypatch):
     @cuda.jit
     def follow(links, out):
         i = cuda.grid(1)
-        out[i] = links[links[i]]
+        out[i] = links[links[links[i]]]
         links[i] = 0
 
+    monkeypatch.setattr("studylib.gpu.machine.CHUNK", 1)  # the second block comes after the first
     links = np.arange(64)[::-1].copy()
     on_device = cuda.to_device(links)
     report = gpu.check(follow, 2, 32, on_device, np.zeros(64))
     line = follow.py_func.__code__.co_firstlineno + 3
-    first, second = report.trace(line, 0)[:2]
-    np.testing.assert_array_equal(first.elements, np.arange(32))
-    np.testing.assert_array_equal(second.elements, links[:32])
+    first = [request.elements for request in report.trace(line, 0)[:3]]
+    np.testing.assert_array_equal(first, [np.arange(32), links[:32], np.arange(32)])
+    second = [request.elements for request in report.trace(line, 1)[:3]]
+    np.testing.assert_array_equal(second, [np.arange(32, 64), links[32:], np.zeros(32)])
     assert not on_device.copy_to_host().any()
+
+
+def test_trace_of_a_view_has_the_addresses_of_its_allocation():
+    @cuda.jit
+    def fill(a):
+        a[cuda.grid(1)] = 1
+
+    line = fill.py_func.__code__.co_firstlineno + 2
+    a = cuda.to_device(np.zeros((40, 3), order="F"))
+    (request,) = gpu.check(fill, 1, 32, a[3:, 1]).trace(line)
+    np.testing.assert_array_equal(request.elements, np.arange(32))
+    np.testing.assert_array_equal(request.addresses, 8 * np.arange(43, 75))
+    b = cuda.to_device(np.zeros((40, 3)))
+    (request,) = gpu.check(fill, 1, 32, b[3:, 1]).trace(line)
+    np.testing.assert_array_equal(request.elements, np.arange(32))
+    np.testing.assert_array_equal(request.addresses, 8 * (10 + 3 * np.arange(32)))
+
+
+def test_trace_where_two_arguments_are_one_array():
+    @cuda.jit
+    def copy(a, b):
+        i = cuda.grid(1)
+        b[i] = 31 - i
+        b[a[i]] = 0
+
+    a = cuda.to_device(np.zeros(32, np.int64))
+    request = gpu.check(copy, 1, 32, a, a).trace(copy.py_func.__code__.co_firstlineno + 4)[1]
+    np.testing.assert_array_equal(request.elements, 31 - np.arange(32))
 
 
 def test_trace_of_a_run_that_ended_early():

@@ -41,6 +41,13 @@ def test_sectors(stride, dtype, offset):
     assert access.sectors_per_request == sectors_in_theory(stride, offset, a.itemsize)
 
 
+@pytest.mark.parametrize("stride, expected", [(-1, 4), (-2, 8), (-32, 32)])
+def test_sectors_of_a_falling_index(stride, expected):
+    a, out = np.zeros(SIZE, np.float32), np.zeros(32, np.float32)
+    access = loads(gpu.check(strided, 1, 32, a, stride, -31 * stride, out), "a")
+    assert access.sectors_per_request == expected
+
+
 @cuda.jit
 def banks_int8(stride, out):
     s = cuda.shared.array(SIZE, int8)
@@ -86,6 +93,36 @@ def test_bank_passes(stride, kernel, size):
     access = loads(gpu.check(kernel, 1, 32, stride, np.zeros(32, np.float32)), "s")
     assert access.requests == 1
     assert access.passes_per_request == passes_in_theory(stride, size)
+
+
+def test_the_shared_arrays_of_all_blocks_begin_at_bank_0():
+    @cuda.jit
+    def kernel(out):
+        s = cuda.shared.array(1025, int8)
+        t = cuda.threadIdx.x
+        for k in range(1025):
+            s[k] = 0
+        cuda.syncthreads()
+        out[t] = s[t * 33 % 1025]
+
+    expected = passes_in_theory(33, 1)
+    assert loads(gpu.check(kernel, 1, 32, np.zeros(32, np.int8)), "s").passes_per_request == expected
+    assert loads(gpu.check(kernel, 4, 32, np.zeros(32, np.int8)), "s").passes_per_request == expected
+
+
+@pytest.mark.parametrize("stride, expected", [(-1, 1), (-2, 2), (-32, 32)])
+def test_bank_passes_of_a_falling_index(stride, expected):
+    @cuda.jit
+    def kernel(stride, out):
+        s = cuda.shared.array(SIZE, float32)
+        t = cuda.grid(1)
+        for k in range(SIZE):
+            s[k] = 0
+        cuda.syncthreads()
+        out[t] = s[(t - 31) * stride]
+
+    access = loads(gpu.check(kernel, 1, 32, stride, np.zeros(32, np.float32)), "s")
+    assert access.passes_per_request == expected
 
 
 @cuda.jit

@@ -16,7 +16,7 @@ from studylib.gpu import inference, launch
 from studylib.gpu.source import Source
 
 FULL = "STUDYLIB_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("STUDYLIB_EXAMPLES", "8"))
 NAMES = {"math": math, "float32": numba.float32, "float64": numba.float64, "int32": numba.int32, "uint8": numba.uint8}
 SAMPLES = 32
 RESULTS = ("y0", "y1", "y2")
@@ -91,7 +91,7 @@ def typed_by_numba(source: str) -> dict[str, str]:
     return {name: str(types.unliteral(found[name])) for name in ("z0", "z1", "z2")}
 
 
-@kernels(EXAMPLES * 3)
+@kernels(EXAMPLES if FULL else 3 * EXAMPLES)
 @given(typing_body())
 def test_types_equal_numba_cuda(body):
     on_gpu, _ = sources(body)

@@ -70,6 +70,7 @@ CONSTRUCTS = [
     ("try:\n        pass\n    finally:\n        pass", "try is not supported"),
     ("for v in a: pass", "a for loop runs over range"),
     ("for v in (1, 2.5): a[0] = v", "must have one type"),
+    ("for v in (1, 2): x = cuda.local.array(v, float32)", "the shape v is not a constant"),
     ("for v in range(2.5): pass", "range() needs integers"),
     ("for v in range(3):\n        pass\n    else:\n        pass", "else after a loop"),
     ("while n > 1:\n        n -= 1\n    else:\n        pass", "else after a loop"),

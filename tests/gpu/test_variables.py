@@ -182,6 +182,18 @@ def test_local_arrays_belong_to_a_thread_and_a_call():
     np.testing.assert_array_equal(run(kernel, np.zeros(8)), expected)
 
 
+def test_a_value_read_from_a_local_array_stays():
+    @cuda.jit
+    def kernel(out):
+        scratch = cuda.local.array(2, float64)
+        scratch[0] = 3
+        before = scratch[0]
+        scratch[0] = 5
+        out[cuda.grid(1)] = before + 10 * scratch[0]
+
+    assert (run(kernel, np.zeros(8)) == 53).all()
+
+
 @cuda.jit(device=True)
 def counted(x):
     memory = cuda.shared.array(1, int32)
@@ -210,6 +222,37 @@ def test_a_branch_on_a_constant_is_pruned(wanted):
         out[cuda.grid(1)] = x / 2 if wanted else x // 2
 
     assert (run(kernel, np.zeros(8)) == (1.5 if wanted else 1)).all()
+
+
+def test_a_name_that_nothing_sets_where_no_thread_comes():
+    @cuda.jit
+    def kernel(out):
+        if cuda.grid(1) > 100:
+            for i in range(3):
+                out[i] = total  # noqa: F821  that is what is tested
+        elif cuda.grid(1) > 200:
+            total = 1  # noqa: F841
+
+    (finding,) = gpu.check(kernel, 1, 8, np.zeros(8)).findings
+    assert finding.kind == "uninitialised-read" and "total" in finding.message
+
+
+def test_and_or_and_comparisons_stop_where_python_does():
+    @cuda.jit
+    def kernel(a, out):
+        i = cuda.grid(1)
+        out[i, 0] = 1 if i > 1 and i < a.size and a[i] > 2 else 0
+        out[i, 1] = 1 if i <= 1 or i >= a.size or a[i] < 4 else 0
+        out[i, 2] = 1 if i < a.size <= a[i] + 2 else 0
+        out[i, 3] = i > 1 and i - 2 and 7
+
+    a = np.arange(5.0)
+    expected = []
+    for i in range(8):
+        inside = i < 5
+        row = [inside and i > 1 and a[i] > 2, i <= 1 or not inside or a[i] < 4, inside and a[i] + 2 >= 5]
+        expected.append([*map(float, row), 0 if i <= 1 else i - 2 and 7])
+    np.testing.assert_array_equal(run(kernel, np.zeros((8, 4)), a), expected)
 
 
 def test_out_of_bounds_of_an_idle_thread_is_none():
