@@ -122,3 +122,62 @@ def ledger(
     with _plain_errors():
         for name in [paper] if paper else papers.papers():
             typer.echo(f"{papers.check(name)}\n")
+
+
+exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
+app.add_typer(exercises, name="exercises")
+
+
+@exercises.command("build")
+def exercises_build() -> None:
+    """Write the stubs and cards in exercises/ from the solved sources.
+
+    A file that a participant has changed stays as it is.
+    """
+    from studylib.kernels import stubs
+
+    with _plain_errors():
+        written, refused = stubs.build()
+        for path in written:
+            typer.echo(f"wrote {path.relative_to(stubs.EXERCISES.parent)}")
+        for path in refused:
+            name = path.relative_to(stubs.EXERCISES.parent)
+            typer.echo(
+                f"kept {name}, which has been changed; for the new version, move it away and build again", err=True
+            )
+        if not written and not refused:
+            typer.echo("everything is up to date")
+        if refused:
+            raise typer.Exit(1)
+
+
+@exercises.command("check")
+def exercises_check(
+    which: Annotated[
+        list[str] | None, typer.Argument(metavar="[WEEK|NAME]", help="Weeks or exercises; none means all.")
+    ] = None,
+) -> None:
+    """Prove that the exercises are sound.
+
+    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason.
+    """
+    from tqdm import tqdm
+
+    from studylib import kernels
+    from studylib.grading import proof
+
+    with _plain_errors():
+        chosen = kernels.find(which or [])
+        if not chosen:
+            raise ValueError("there are no exercises to check")
+        wrong = 0
+        for name in tqdm(chosen, unit="exercise", leave=False):
+            for message in proof.prove(kernels.load(name)):
+                wrong += 1
+                tqdm.write(f"{name}: {message}\n")
+        mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)
+        typer.echo(
+            f"{len(chosen)} exercises, {mutants} mutants: {f'{wrong} wrong' if wrong else 'all as they must be'}"
+        )
+        if wrong:
+            raise typer.Exit(1)
