@@ -1,1 +1,8 @@
 """What several weeks share: costs, published networks, the papers' numbers, data, training, figures, kernels."""
+
+
+def check(name: str, kernel=None):
+    """Judges a kernel of yours for an exercise; see `studylib.grading.local.check`."""
+    from studylib.grading.local import check
+
+    return check(name, kernel)

@@ -1,10 +1,11 @@
-"""The command `study`: runs the notebooks, counts what a net costs, checks the papers' numbers."""
+"""The command `study`: notebooks, costs, the papers' numbers, and the GPU exercises."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+
+from studylib.grading import commands
+from studylib.plain_errors import plain_errors
 
 app = typer.Typer(
     help=__doc__,
@@ -14,19 +15,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Shows what the user can mend as a message; anything else is our mistake and keeps its traceback."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        typer.echo(f"study: {error}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("\nstudy: stopped", err=True)
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -56,7 +44,7 @@ def run(
     """
     from studylib.course import notebooks
 
-    with _plain_errors():
+    with plain_errors():
         if save and parameter:
             raise ValueError("--save stores the outputs of the default parameters: leave out -p")
         chosen = [notebooks.find(week).stem for week in weeks] if weeks else list(notebooks.weeks())
@@ -95,7 +83,7 @@ def costs(
     from studylib import costs as counting
     from studylib import nets
 
-    with _plain_errors():
+    with plain_errors():
         known = sorted(name for name in nets.__all__ if callable(getattr(nets, name)))
         if net not in known:
             raise ValueError(f"there is no net {net!r}; nets: {', '.join(known)}")
@@ -119,65 +107,9 @@ def ledger(
     """
     from studylib import ledger as papers
 
-    with _plain_errors():
+    with plain_errors():
         for name in [paper] if paper else papers.papers():
             typer.echo(f"{papers.check(name)}\n")
 
 
-exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
-app.add_typer(exercises, name="exercises")
-
-
-@exercises.command("build")
-def exercises_build() -> None:
-    """Write the stubs and cards in exercises/ from the solved sources.
-
-    A file that a participant has changed stays as it is.
-    """
-    from studylib.kernels import stubs
-
-    with _plain_errors():
-        written, refused = stubs.build()
-        for path in written:
-            typer.echo(f"wrote {path.relative_to(stubs.EXERCISES.parent)}")
-        for path in refused:
-            name = path.relative_to(stubs.EXERCISES.parent)
-            typer.echo(
-                f"kept {name}, which has been changed; for the new version, move it away and build again", err=True
-            )
-        if not written and not refused:
-            typer.echo("everything is up to date")
-        if refused:
-            raise typer.Exit(1)
-
-
-@exercises.command("check")
-def exercises_check(
-    which: Annotated[
-        list[str] | None, typer.Argument(metavar="[WEEK|NAME]", help="Weeks or exercises; none means all.")
-    ] = None,
-) -> None:
-    """Prove that the exercises are sound.
-
-    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason.
-    """
-    from tqdm import tqdm
-
-    from studylib import kernels
-    from studylib.grading import proof
-
-    with _plain_errors():
-        chosen = kernels.find(which or [])
-        if not chosen:
-            raise ValueError("there are no exercises to check")
-        wrong = 0
-        for name in tqdm(chosen, unit="exercise", leave=False):
-            for message in proof.prove(kernels.load(name)):
-                wrong += 1
-                tqdm.write(f"{name}: {message}\n")
-        mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)
-        typer.echo(
-            f"{len(chosen)} exercises, {mutants} mutants: {f'{wrong} wrong' if wrong else 'all as they must be'}"
-        )
-        if wrong:
-            raise typer.Exit(1)
+app.add_typer(commands.app)

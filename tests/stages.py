@@ -34,6 +34,7 @@ ROWS = [
         Stage("study run", (STUDY, "run")),
         Stage("browser", (*PYTEST, "tests/browser")),
         Stage("types", (sys.executable, "-m", "mypy")),
+        Stage("exercises", (STUDY, "exercises", "check")),
     ],
 ]
 

@@ -45,7 +45,10 @@ def prove(exercise: Exercise, folder: Path = EXERCISES) -> list[str]:
     if len(exercise.mutants) < FEWEST_MUTANTS:
         wrong.append(f"{len(exercise.mutants)} mutants, expected at least {FEWEST_MUTANTS}")
     for mutant in exercise.mutants:
-        wrong += _rejected(exercise, mutant, mutated(exercise, mutant.old, mutant.new))
+        try:
+            wrong += _rejected(exercise, mutant, mutated(exercise, mutant.old, mutant.new))
+        except ValueError as error:
+            wrong.append(str(error))
     text = exercise.text.partition(GRADER)[0] + IMPOSTOR.new.format(name=exercise.name)
     return wrong + _rejected(exercise, IMPOSTOR, text) + _torch(exercise)
 

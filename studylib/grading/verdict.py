@@ -152,8 +152,8 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs) -> Ve
         verdict.stages = [Stage("imports", FAILED, str(error))]
         return verdict
     verdict.line = source.tree.lineno
-    verdict.digest = hashlib.sha256(_code(source.tree).encode()).hexdigest()[:12]
-    verdict.is_reference = _code(source.tree) == _code(Source(exercise.kernel.py_func).tree)
+    verdict.digest = digest_of(kernel)
+    verdict.is_reference = verdict.digest == digest_of(exercise.kernel)
     if not is_attempted(source.tree):
         verdict.stages.append(Stage("attempted", FAILED, "not attempted yet: the kernel is as it was given"))
         return verdict
@@ -173,10 +173,15 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs) -> Ve
     return verdict
 
 
+def digest_of(kernel) -> str:
+    """Of a kernel's code, without comments, docstring, decorator and annotations."""
+    return hashlib.sha256(_code(Source(kernel.py_func).tree).encode()).hexdigest()[:12]
+
+
 def _code(tree: ast.FunctionDef) -> str:
     """A function's code in one form: without docstring, decorator and annotations."""
     body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-    return ast.dump(ast.Module([ast.copy_location(a, tree) for a in body], [])) + str([a.arg for a in tree.args.args])
+    return "\n".join([", ".join(a.arg for a in tree.args.args), *map(ast.unparse, body)])
 
 
 def is_attempted(tree: ast.FunctionDef) -> bool:

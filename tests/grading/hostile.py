@@ -1,0 +1,30 @@
+"""Submissions that do what they should not, each with a word that the reason must hold; the last lines of a right file."""
+
+HOSTILE = {
+    "endless": ("while True:\n    pass\n", "never ends"),
+    "leaves": ("import os\nos._exit(0)\n", "ended Python"),
+    "exits": ("raise SystemExit(0)\n", "SystemExit"),
+    "forks": ("import os\nwhile True:\n    os.fork()\n", "start a process"),
+    "hungry": ("held = bytearray(100 * 2**30)\n", "memory"),
+    "talkative": ("while True:\n    print('x' * 1000)\n", "output"),
+    "patches_numpy": ("import numpy\nnumpy.allclose = lambda *a, **k: True\n", "changes numpy.allclose"),
+    "patches_studylib": (
+        "import studylib.grading.verdict as v\nv.judge = lambda *a, **k: None\n",
+        "changes studylib.grading.verdict.judge",
+    ),
+    "reads": ("open('../good/02_resnext_gpu1/transpose.py').read()\n", "not in its folder"),
+    "lists": ("import os\nos.listdir('..')\n", "not its folder"),
+    "writes": ("open('grades.csv', 'w').write('passed')\n", "write the file"),
+    "deletes": ("import os\nos.remove('transpose.py')\n", "change files"),
+    "starts": ("import subprocess\nsubprocess.run(['ls'])\n", "start a program"),
+    "shell": ("import os\nos.system('ls')\n", "start a program"),
+    "connects": ("import socket\nsocket.create_connection(('127.0.0.1', 80))\n", "network"),
+    "calls_c": ("import ctypes\nctypes.CDLL(None).getpid()\n", "call C functions"),
+    "kills": ("import os\nos.kill(os.getppid(), 9)\n", "send a signal"),
+    "unlimited": ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (999, 999))\n", "limits"),
+    "broken_import": ("import there_is_no_such_module\n", "ModuleNotFoundError"),
+    "recursive": ("def f():\n    f()\n\n\nf()\n", "RecursionError"),
+    "odd_error": ("class E(Exception):\n    def __str__(self):\n        raise E\n\n\nraise E\n", "E"),
+    "syntax": ("def f(:\n", "SyntaxError"),
+    "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+}

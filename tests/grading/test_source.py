@@ -1,0 +1,88 @@
+"""A kernel is taken out of its file without running the file, or refused with a reason."""
+
+import numpy as np
+import pytest
+
+from studylib.grading.source import Refused, take
+
+HEAD = "from numba import cuda, float32\nimport numpy as np\nimport math\n"
+BODY = "@cuda.jit\ndef k(a, out):\n    i = cuda.grid(1)\n    if i < out.size:\n        out[i] = {}\n"
+
+
+def kernel(text, tmp_path):
+    return take(text, "k", tmp_path / "k.py").kernel
+
+
+def run(text, tmp_path):
+    out = np.zeros(4, np.float32)
+    kernel(text, tmp_path)[1, 4](np.arange(4, dtype=np.float32), out)
+    return out.tolist()
+
+
+def test_nothing_of_the_file_is_executed(tmp_path):
+    mark = tmp_path / "ran"
+    text = f"open({str(mark)!r}, 'w')\nimport os\nos._exit(1)\n{HEAD}{BODY.format('a[i]')}while True:\n    pass\n"
+    assert run(text, tmp_path) == [0, 1, 2, 3]
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "constants, value",
+    [
+        ("N = 3\n", "float32(N)"),
+        ("N: int = 2 + 1\n", "float32(N)"),
+        ("M = 2\nN = M * 2 - 1\n", "float32(N)"),
+        ("N = int(math.sqrt(9))\n", "float32(N)"),
+        ("N = np.float32(3)\n", "N"),
+        ("T = (1, 3)\n", "float32(T[1])"),
+        ("W = np.array([1, 3], dtype=np.float32)\n", "W[1]"),
+        ("@cuda.jit(device=True)\ndef f(x):\n    return x + float32(3)\n", "f(float32(0))"),
+        ("def helper():\n    return 1\nN = 3\n", "float32(N)"),
+        ("from numba import float32 as real\nN = 3\n", "real(N)"),
+    ],
+)
+def test_constants_and_device_functions(constants, value, tmp_path):
+    assert run(HEAD + constants + BODY.format(value), tmp_path) == [3] * 4
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "no function k with @cuda.jit"),
+        ("k = 3\n", "expected a function with @cuda.jit"),
+        ("def k(a, out):\n    pass\n", "a function without @cuda.jit"),
+        (HEAD + "def wrap(f):\n    return f\n\n@wrap\ndef k(a, out):\n    pass\n", "decorator is not cuda.jit"),
+        (HEAD + "@cuda.jit(link=['evil.ptx'])\ndef k(a, out):\n    pass\n", "cuda.jit with link"),
+        (HEAD + "@cuda.jit\ndef k(a, out=open('x')):\n    pass\n", "no default values"),
+        (HEAD + "class K:\n    pass\n\nk = K()\n", "not a constant expression"),
+        (HEAD + "from studylib.kernels import load\nk = load('transpose').kernel\n", "not a constant expression"),
+        ("def k(:\n", "is not Python: line 1"),
+        ("\0", "is not Python"),
+        ("(" * 5000 + ")" * 5000, "is not Python"),
+        (HEAD + "N = open('x')\n" + BODY.format("N"), "uses N, and line 4 is not run"),
+        (HEAD + "N = 9 ** 9 ** 9\n" + BODY.format("N"), "may be very large"),
+        (HEAD + "import os\nN = os.getpid()\n" + BODY.format("N"), "uses N, and line 5"),
+        (HEAD + "for N in (1, 2):\n    pass\n" + BODY.format("N"), "uses N, and line 4"),
+        (
+            HEAD + "import os\n@cuda.jit(device=True)\ndef f(x):\n    return x + os.getpid()\n" + BODY.format("f(1)"),
+            "uses os, and line 4",
+        ),
+    ],
+)
+def test_refused_with_a_reason(text, words, tmp_path):
+    with pytest.raises(Refused, match=words):
+        take(text, "k", tmp_path / "k.py")
+
+
+def test_a_name_is_what_it_is_last(tmp_path):
+    text = f"{HEAD}N = open('x')\nN = 3\n{BODY.format('float32(N)')}"
+    assert run(text, tmp_path) == [3] * 4
+    with pytest.raises(Refused, match="uses N"):
+        take(f"{HEAD}N = 3\nN = open('x')\n{BODY.format('float32(N)')}", "k", tmp_path / "k.py")
+
+
+def test_a_patched_module_is_not_reached(tmp_path):
+    before = np.float32
+    text = f"{HEAD}np.float32 = None\nmath.pi = 3\nnp.pi = 3\n{BODY.format('float32(3)')}"
+    assert run(text, tmp_path) == [3] * 4
+    assert np.float32 is before
