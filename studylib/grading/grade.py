@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import gc
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from studylib.grading import isolation
 from studylib.grading.isolation import IMPORT, JUDGE, Limits
 from studylib.grading.local import picture_of
 from studylib.grading.source import Refused, read_file
-from studylib.grading.verdict import FAILED, Stage, Verdict, judge
+from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, judge
 from studylib.kernels.stubs import EXERCISES, replace
 
 MISSING = "not handed in"
@@ -119,6 +120,7 @@ class Child:
             try:
                 os.setsid()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                gc.disable()
                 # What the grader has open is none of a submission's business.
                 os.closerange(3, write)
                 os.closerange(write + 1, 4096)
@@ -175,7 +177,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
     """
     if not hasattr(os, "fork"):
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
-    _warm_up({job.exercise for job in jobs})
+    _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
     running: list[_Running] = []
     workers = workers or os.cpu_count() or 1
@@ -206,13 +208,15 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
         bar.close()
 
 
-def _warm_up(names: set[str]) -> None:
+def _warm_up() -> None:
     # Every child inherits what is loaded here. tqdm must not run a thread when processes are forked.
     tqdm.monitor_interval = 0
     isolation.warm_up()
-    for name in names:
+    for name in ("transpose", "softmax_squash"):  # between them they use what the compiler loads late
         exercise = kernels.load(name)
-        judge(exercise, exercise.kernel)
+        picture_of(judge(exercise, exercise.kernel))
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy all that it shares with this process
 
 
 def _importing(job: Job) -> Child:
@@ -227,8 +231,10 @@ def _judging(job: Job) -> Child:
     def run(report: int) -> None:
         isolation.limit(JUDGE)
         try:
-            verdict = judge(job.exercise, path=job.path, inside=job.folder)
-            answer = verdict.as_dict() | {"picture": picture_of(verdict).hex()}
+            verdict = judge(job.exercise, path=job.path, inside=job.folder, compile_wrong=False)
+            # How it uses memory is the question once it computes what it should.
+            picture = picture_of(verdict) if verdict.stage("safe").status == PASSED else b""
+            answer = verdict.as_dict() | {"picture": picture.hex()}
         except MemoryError:
             answer = {"why": "needs more memory than a kernel of this exercise may"}
         os.set_blocking(report, True)

@@ -177,7 +177,7 @@ def _ending(report: int) -> Callable[[str], Any]:
 
 def _readable(folder: Path) -> tuple[str, ...]:
     roots = [folder, Path(__file__).parents[1], sys.prefix, sys.base_prefix, Path(os.__file__).parent]
-    return tuple({os.path.realpath(root) for root in roots} | {os.devnull, "/dev/urandom"})
+    return tuple({os.path.realpath(str(root)) for root in roots} | {os.devnull, "/dev/urandom"})
 
 
 def _is_within(path: str | bytes | os.PathLike, roots: tuple[str, ...]) -> bool:

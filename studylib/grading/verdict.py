@@ -103,12 +103,19 @@ class Verdict:
 
 
 def judge(
-    exercise: Exercise | str, kernel=None, *, path: Path | None = None, inside: Path | None = None, ccs=((8, 0),)
-):
+    exercise: Exercise | str,
+    kernel=None,
+    *,
+    path: Path | None = None,
+    inside: Path | None = None,
+    ccs: tuple[tuple[int, int], ...] = ((8, 0),),
+    compile_wrong: bool = True,
+) -> Verdict:
     """The verdict on a kernel, or on that of a file (by default the participant's, in exercises/).
 
-    ccs: compute capabilities that it is compiled for. inside: the folder that the file must lie in. The inputs are drawn
-    from the submission's own hash, so no table of answers can fit them, and the same file always meets the same ones.
+    ccs: compute capabilities that it is compiled for. compile_wrong: whether also a kernel that is not right is compiled,
+    which takes most of the time. inside: the folder that the file must lie in. The inputs are drawn from the submission's
+    own hash, so no table of answers can fit them, and the same file always meets the same ones.
     Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
     """
     if isinstance(exercise, str):
@@ -124,7 +131,7 @@ def judge(
         return verdict
     verdict.notes = _notes(exercise, submission.tree)
     verdict.stages = [Stage("imports", PASSED)]
-    return _judge(exercise, submission.kernel, verdict, submission.digest, ccs)
+    return _judge(exercise, submission.kernel, verdict, submission.digest, ccs, compile_wrong)
 
 
 def display_path(path: Path) -> str:
@@ -142,10 +149,10 @@ def _judge_function(exercise: Exercise, kernel, ccs) -> Verdict:
         verdict.stages = [Stage("imports", FAILED, f"got {type(kernel).__name__}; {wanted}")]
         return verdict
     verdict.stages = [Stage("imports", PASSED)]
-    return _judge(exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs)
+    return _judge(exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs, True)
 
 
-def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs) -> Verdict:
+def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compile_wrong: bool) -> Verdict:
     try:
         source = Source(kernel.py_func)
     except ValueError as error:
@@ -165,9 +172,12 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs) -> Ve
         return verdict
     verdict.stages.append(Stage("attempted", PASSED))
     cases = exercise.cases(np.random.default_rng(int(digest[:15], 16)))
-    verdict.stages.append(_compiles(exercise, kernel, _budget_case(exercise, cases), ccs))
     runs = [run(exercise, kernel, case) for case in cases]
-    verdict.stages += [_right(exercise, runs), _safe(runs)]
+    right = _right(exercise, runs)
+    compiled = Stage("compiles", SKIPPED, "compiled once the kernel is right")
+    if compile_wrong or right.status == PASSED:
+        compiled = _compiles(exercise, kernel, _budget_case(exercise, cases), ccs)
+    verdict.stages += [compiled, right, _safe(runs)]
     verdict.report = max(_budget_run(exercise, runs).reports, key=lambda report: len(report.accesses), default=None)
     verdict.stages += [_budget(exercise, verdict, runs), _measured(exercise, kernel, verdict)]
     return verdict
