@@ -224,7 +224,7 @@ def lock():
     make_venv()
     if not bring_uv():
         raise Failure("uv is needed for this and pip cannot install it")
-    command = [PYTHON, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "lab", "--extra", "test"]
+    command = [PYTHON, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "lab", "--extra", "site", "--extra", "test"]
     command += ["--universal", "--python-version", "3.11.0", "--no-header", "--no-annotate", "-o", "constraints.txt"]
     check_client("resolving", *run(command + (["--upgrade"] if os.environ.get("UPGRADE") else [])))
     say("constraints.txt is written; the next make installs from it")

@@ -101,7 +101,7 @@ def test_a_change_in_any_of_the_three_files_installs_again(course, monkeypatch, 
     asked = pretend_run(monkeypatch, {})
     bootstrap.install()
     assert asked[-1].endswith(
-        f"-m uv pip install --compile-bytecode --python {bootstrap.PYTHON} -c constraints.txt -e .[lab,test]"
+        f"-m uv pip install --compile-bytecode --python {bootstrap.PYTHON} -c constraints.txt -e .[lab,site,test]"
     )
     assert bootstrap.is_installed()
 
@@ -130,7 +130,7 @@ def test_without_uv_pip_installs_the_same(course, monkeypatch):
     )
     free_space(monkeypatch, 100)
     bootstrap.install()
-    assert asked[-1].endswith("-m pip install -c constraints.txt -e .[lab,test]")
+    assert asked[-1].endswith("-m pip install -c constraints.txt -e .[lab,site,test]")
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def test_conda_brings_python_and_pip_and_pip_brings_the_rest():
     conda = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
     assert {re.split(r"[=<> ]", entry)[0] for entry in conda} == {"python", "pip"}
     (lists,) = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
-    assert lists == ["-c constraints.txt", "-e .[lab,test]"]
+    assert lists == ["-c constraints.txt", "-e .[lab,site,test]"]
     assert bootstrap.pip_arguments() == [word for entry in lists for word in entry.split()]
 
 
 def test_the_extras_that_are_installed_are_all_there_are():
-    assert set(PROJECT["optional-dependencies"]) == {"lab", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"lab", "site", "test"}
 
 
 def test_python_versions_agree():
