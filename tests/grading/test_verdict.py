@@ -51,7 +51,7 @@ def test_mismatches_name_index_values_and_writer(solved, tmp_path):
     assert verdict.stage("right").status == "failed" and verdict.stage("budget").status == "skipped"
     assert "case 1 x 1: out is wrong in 1 of 1 elements" in text
     line = next(n for n, t in enumerate(solved.splitlines(), 1) if SOURCE.strip() in t)
-    assert f"out[0, 0]: got" in text and f"written by block (0, 0), thread (0, 0), line {line}" in text
+    assert "out[0, 0]: got" in text and f"written by block (0, 0), thread (0, 0), line {line}" in text
 
 
 def test_an_element_that_nobody_writes(solved, tmp_path):
