@@ -6,29 +6,43 @@ Under `with torch.device("meta"):` a constructor allocates no memory.
 """
 
 from studylib.nets.alexnet import alexnet
+from studylib.nets.capsnet import capsnet
+from studylib.nets.deeplab import deeplabv3
 from studylib.nets.densenet import densenet121, densenet161, densenet169, densenet201, densenet264, densenet_cifar
+from studylib.nets.fractalnet import fractalnet
 from studylib.nets.googlenet import googlenet
 from studylib.nets.lenet import lenet5, lenet_300_100
 from studylib.nets.mobilenet import mobilenet_v1
+from studylib.nets.pspnet import pspnet
 from studylib.nets.resnet import resnet50, resnet101, resnet152
+from studylib.nets.resnext import resnext, resnext29_cifar, resnext50_32x4d, resnext101_32x4d, resnext101_64x4d
 from studylib.nets.vgg import vgg16
 from studylib.nets.xception import xception
 
 __all__ = [
     "alexnet",
+    "capsnet",
+    "deeplabv3",
     "densenet121",
     "densenet161",
     "densenet169",
     "densenet201",
     "densenet264",
     "densenet_cifar",
+    "fractalnet",
     "googlenet",
     "lenet5",
     "lenet_300_100",
     "mobilenet_v1",
+    "pspnet",
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnext",
+    "resnext29_cifar",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_64x4d",
     "vgg16",
     "xception",
 ]

@@ -5,10 +5,29 @@ import torch
 
 from studylib import costs, nets
 
-INPUT = {"xception": (3, 299, 299), "densenet_cifar": (3, 32, 32), "lenet5": (1, 28, 28), "lenet_300_100": (1, 28, 28)}
+INPUT = {
+    "xception": (3, 299, 299),
+    "densenet_cifar": (3, 32, 32),
+    "fractalnet": (3, 32, 32),
+    "resnext29_cifar": (3, 32, 32),
+    "capsnet": (1, 28, 28),
+    "lenet5": (1, 28, 28),
+    "lenet_300_100": (1, 28, 28),
+}
+# They end otherwise: in a capsule for each class, and in a class for each pixel.
+OTHER_ENDS = {"capsnet": (7, 16), "deeplabv3": (7, 14, 14), "pspnet": (7, 28, 28)}
 
 
-@pytest.mark.parametrize("name", nets.__all__)
+@pytest.mark.parametrize("name", sorted(OTHER_ENDS))
+def test_nets_that_end_otherwise(name, on_meta):
+    net = on_meta(getattr(nets, name), num_classes=7)
+    assert all(tensor.is_meta for tensor in net.state_dict().values())
+    counted = costs.count(net, INPUT.get(name, (3, 224, 224)))
+    assert counted.unknown == ()
+    assert [row.output_shape for row in counted.rows if row.output_shape][-1] == OTHER_ENDS[name]
+
+
+@pytest.mark.parametrize("name", sorted(set(nets.__all__) - set(OTHER_ENDS)))
 def test_builds_without_memory_and_counts_to_its_classes(name, on_meta):
     net = on_meta(getattr(nets, name), num_classes=7)
     assert all(tensor.is_meta for tensor in net.state_dict().values())
