@@ -7,6 +7,7 @@
 # - tell a layer's parameters, multiply-adds and bytes from a formula, and check the formula against a real network;
 # - take a dense convolution apart into a spatial and a channel part, say what that saves, and say when it saves no time;
 # - shrink a trained network by pruning, weight sharing and Huffman coding, and account for every bit;
+# - write a first GPU kernel, and see which memory its threads touch;
 # - explain why counting weights does not explain why a network generalises.
 #
 # Every figure below is computed or asserted by a cell of this notebook. What a paper printed is shown beside it,
@@ -31,11 +32,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
+from numba import cuda
 from scipy.linalg import solve_triangular
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from studylib import course, data, ledger, nets, plots
+import studylib
+from studylib import course, data, gpu, ledger, nets, plots
 from studylib.costs import count, receptive_field
 from studylib.training import Summary, accuracy, fit, over_seeds
 
@@ -1417,11 +1420,77 @@ print(
 )
 
 # %% [markdown]
-# The hour's exercises are three kernels, in this order: `vector_add` (the program above), `depthwise_conv3x3` (a thread computes one
-# output pixel of one channel: nine multiply-adds, and who reads what?), and `codebook_decode` (shared weights back to
-# floats, the small table kept close). Section 2.6 already says what to expect of the second: it is short of work for
-# each byte, so what a good kernel saves is reads.
+# Read as a kernel it is three lines. `@cuda.jit` makes a GPU program of them; with a GPU in the machine it runs there, and
+# without one `studylib.gpu` runs it on an emulator, thread for thread, and says what the hardware would do.
+
+# %%
+@cuda.jit
+def add_neighbours(a, b, out):
+    i = cuda.grid(1)  # block * block size + thread
+    if i < out.size:
+        out[i] = a[i] + b[i]
+
+
+a, b = rng.standard_normal((2, 1024)).astype(np.float32)
+out = np.full(1024, np.nan, np.float32)
+add_neighbours[8, 128](a, b, out)  # 8 blocks of 128 threads
+assert np.array_equal(out, a + b)
+
+# %% [markdown]
+# That was the easy part. Is it also *good*? Threads run in **warps** of 32, and the 32 reads of a warp travel as one
+# request, which memory answers in **sectors** of 32 bytes. Here is a second kernel that computes the same: each thread takes eight
+# elements that lie side by side. On a CPU that would be the better program.
+
+# %%
+@cuda.jit
+def add_runs(a, b, out):
+    first = cuda.grid(1) * 8
+    for i in range(first, min(first + 8, out.size)):
+        out[i] = a[i] + b[i]
+
+
+good = gpu.check(add_neighbours, 8, 128, a, b, out)
+poor = gpu.check(add_runs, 1, 128, a, b, out)
+assert good.ok and poor.ok and np.array_equal(out, a + b)
+for name, report in (("neighbours", good), ("runs of eight", poor)):
+    for access in report.accesses:
+        print(
+            f"{name:14s} {access.op:5s} {access.array:4s} {access.sectors_per_request:4.0f} sectors a request"
+        )
+assert all(access.sectors_per_request == 4 for access in good.accesses)
+assert all(access.sectors_per_request == 32 for access in poor.accesses)
+
+# %% [markdown]
+# Four sectors, 128 bytes, is what 32 floats need: nothing is fetched in vain. In the second kernel the threads of a warp read 32
+# bytes apart, so each of them gets a sector of its own, and uses 4 of its bytes at a time. What one warp touches, drawn:
+
+# %%
+display(good.plot())
+display(poor.plot())
+
+# %% [markdown]
+# (These counts are exact for the source, before caches, and they are not times: a cache may keep a sector until its other bytes are
+# asked for. A program that needs no such luck is the better one.)
 #
+# **Now you.** The three kernels of the hour lie in `exercises/01_intro_depthwise/`. Each file begins with its card: what to
+# compute, a plan, how many reads and writes it may use. `vector_add` (10 minutes) is the kernel above, in your own words: do it
+# together. `depthwise_conv3x3` (20 minutes) computes one output pixel of one channel in a thread; section 2.6 says what to expect
+# of it, for it is short of work for each byte. `codebook_decode` (20 minutes) turns the shared weights of section 3.1 back into
+# numbers, with the small table kept close. What you don't finish is for the week.
+#
+# Open a file beside this notebook, write, save, and run its cell again. The verdict does not come from the result alone: it also
+# looks for races and out-of-bounds accesses, asks NVIDIA's compiler, and counts your memory traffic.
+
+# %%
+studylib.check("vector_add")
+
+# %%
+studylib.check("depthwise_conv3x3")
+
+# %%
+studylib.check("codebook_decode")
+
+# %% [markdown]
 # ## 3.6 Theory: weights enough to remember everything
 #
 # Zhang et al. (arXiv 1611.03530) ask whether a network generalises *because* it cannot remember. Their Theorem 1: a ReLU
