@@ -7,15 +7,11 @@ seconds and the rest is extrapolated: all blocks of these kernels do the same wo
 """
 
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +19,12 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from benchmarks import per_thread
+from benchmarks import machine, per_thread
 from benchmarks.kernels import CASES, Case
 
 os.environ["STUDYLIB_GPU"] = "emulator"  # also on a machine with a GPU
 from studylib import gpu
 
-RESULTS = Path(__file__).parent / "results"
 SIMULATOR_SECONDS = 8.0  # what the simulator may take a kernel, without --full
 GOAL_PLAIN, GOAL_CHECKED = 300, 80  # times faster than the simulator
 
@@ -48,7 +43,7 @@ class Timing(NamedTuple):
 def main(full: bool = typer.Option(False, help="Run every block in Numba's simulator; takes many minutes.")) -> None:
     """Time the emulator against Numba's simulator and plain Python, and write benchmarks/results/."""
     timings = []
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    described = machine.describe("numpy", "numba")
     with tqdm(total=4 * len(CASES), file=sys.stdout) as bar:
         for name, case in CASES.items():
             bar.set_description(case.title)
@@ -61,9 +56,9 @@ def main(full: bool = typer.Option(False, help="Run every block in Numba's simul
             checked = time_launch(case, check)
             bar.update()
             timings.append(Timing(case, simulator, blocks, python, plain, checked))
-    text = report(timings, load)
+    text = report(timings, described)
     print(text)
-    print(f"written: benchmarks/results/{write(text).name}")
+    print(f"written: benchmarks/results/{machine.write('emulator', text).name}")
 
 
 def emulate(kernel, grid, block, *args) -> None:
@@ -115,13 +110,8 @@ def _simulate(name: str, blocks: int) -> tuple[int, float]:
     return int(ran), float(seconds)
 
 
-def report(timings: list[Timing], load: float | None) -> str:
-    """The timings as a Markdown page; load: how many processes wanted a CPU when the run began, if it is known."""
-    machine = (
-        f"{cpu_name()}, {os.cpu_count()} CPUs; Python {platform.python_version()}, NumPy {version('numpy')}, "
-        f"Numba {version('numba')}; {platform.system()}; {date.today()}."
-        + ("" if load is None else f" Load before the run: {load:.1f}.")
-    )
+def report(timings: list[Timing], described: str) -> str:
+    """The timings as a Markdown page; described: the machine."""
     figures = (
         "Milliseconds a launch (median of 5 after a warm-up; Python and simulator: one run), and how many times "
         "faster the emulator is than the simulator and than Python. Ratios hold for this machine and this run."
@@ -129,7 +119,7 @@ def report(timings: list[Timing], load: float | None) -> str:
     lines = [
         "# Emulator against Numba's simulator and plain Python",
         "",
-        machine,
+        described,
         "",
         figures,
         "",
@@ -174,29 +164,6 @@ def _misses(timings: list[Timing]) -> list[str]:
 def _ms(seconds: float) -> str:
     ms = seconds * 1000
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.1f}"
-
-
-def cpu_name() -> str:
-    """The processor as its maker calls it."""
-    name = platform.processor()
-    if sys.platform == "linux":
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        name = found[1] if found else name
-    elif sys.platform == "darwin":
-        name = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    return name or platform.machine()
-
-
-def write(text: str) -> Path:
-    """Keep `text` under the processor's name, so that runs on other machines stand beside it."""
-    slug = re.sub(r"\W+", "-", cpu_name().lower()).strip("-")
-    path = RESULTS / f"emulator-{slug}.md"
-    draft = path.with_suffix(".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
-    return path
 
 
 if __name__ == "__main__":
