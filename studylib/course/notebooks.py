@@ -4,7 +4,6 @@ import ast
 import base64
 import difflib
 import hashlib
-import os
 import re
 import sys
 import textwrap
@@ -28,7 +27,9 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-ROOT = Path(__file__).resolve().parents[2]
+from studylib.course import files
+
+ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KERNEL_ARGUMENTS = [
@@ -150,7 +151,7 @@ def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     finally:
         if target.exists():
             page, _ = HTMLExporter().from_filename(str(target), resources={"metadata": {"name": source.stem}})
-            _replace(target.with_suffix(".html"), page.encode())
+            files.replace(target.with_suffix(".html"), page.encode())
     return target.with_suffix(".html")
 
 
@@ -171,9 +172,9 @@ def save(week: str) -> bool:
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None
     if text != old:
-        _replace(twin, text.encode())
+        files.replace(twin, text.encode())
     for name, picture in figures(notebook).items():
-        _replace(twin.with_name(f"{name}.png"), picture)
+        files.replace(twin.with_name(f"{name}.png"), picture)
     return text != old
 
 
@@ -294,13 +295,3 @@ def _describe(notebook: NotebookNode, source: Path, code: str, error: str) -> st
             break
     place = f"under “{heading}”" if heading else "before any heading"
     return f"{source.name}: code cell {number} failed, {place}:\n\n{textwrap.indent(code, '    ')}\n\n{error}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

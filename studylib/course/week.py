@@ -1,12 +1,11 @@
 """Reads a meeting's week.toml and shows it as a run sheet, so that nobody adds up minutes by hand."""
 
+import datetime
 import html
-import tomllib
-import types
-import typing
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from studylib.course import files
 
 MEETING_MINUTES = 180
 
@@ -40,14 +39,30 @@ class Reading:
 
 @dataclass(frozen=True)
 class Week:
-    """A meeting as week.toml describes it. Printed or shown in a notebook it is the run sheet."""
+    """A meeting as week.toml describes it. Printed or shown in a notebook it is the run sheet.
+
+    topics: the names of this folder's folders that have a topic.toml, in the order in which they are presented.
+    date: only where it is not the one that follows from group.toml; `Course.date` knows both. place, link: only where
+    they are not the group's. exercises: names, in the order in which they are done; empty where the week has none.
+    folder: where week.toml lies.
+    """
 
     number: int
     title: str
     hours: list[Hour]
     topics: list[str]
     readings: list[Reading]
+    folder: Path
+    date: datetime.date | None = None
+    place: str = ""
+    link: str = ""
+    exercises: list[str] = field(default_factory=list)
     discussion: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as 02_resnext_gpu1."""
+        return self.folder.name
 
     def rows(self) -> list[tuple[str, int, str, str, str]]:
         """The run sheet: (start as h:mm from the beginning, minutes, what, section, who) for every part."""
@@ -92,11 +107,7 @@ def load(folder: Path | str = ".") -> Week:
     path = Path(folder) / "week.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
-    week: Week = _build(Week, table, str(path), "")
+    week = files.read(Week, path, folder=path.resolve().parent)
     _check_minutes(week, path)
     return week
 
@@ -114,32 +125,3 @@ def _check_minutes(week: Week, path: Path) -> None:
     total = sum(hour.minutes for hour in week.hours)
     if total != MEETING_MINUTES:
         raise ValueError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
-
-
-def _build(kind: Any, value: Any, path: str, where: str) -> Any:
-    """`value` from TOML as `kind`: a dataclass, list[...] or plain type. `where` names the field in messages."""
-    if typing.get_origin(kind) is list:
-        if not isinstance(value, list):
-            raise ValueError(f"{path}: {where} is {value!r}, expected a list")
-        (item,) = typing.get_args(kind)
-        return [_build(item, entry, path, f"{where}[{number}]") for number, entry in enumerate(value, 1)]
-    if not (isinstance(kind, type) and is_dataclass(kind)):
-        if type(value) is not kind:
-            raise ValueError(f"{path}: {where} is {value!r}, expected {_name(kind)}")
-        return value
-    if type(value) is not dict:
-        raise ValueError(f"{path}: {where} is {value!r}, expected a table")
-    known = {entry.name: entry for entry in fields(kind)}
-    inside = f" in {where}" if where else ""
-    if unknown := sorted(value.keys() - known.keys()):
-        raise ValueError(f"{path}: unknown field {unknown[0]!r}{inside}; known are {', '.join(known)}")
-    needed = [n for n, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
-    if missing := [name for name in needed if name not in value]:
-        raise ValueError(f"{path}: field {missing[0]!r} is missing{inside}")
-    types_of = typing.get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    return kind(**{name: _build(types_of[name], entry, path, prefix + name) for name, entry in value.items()})
-
-
-def _name(kind: type | types.GenericAlias) -> str:
-    return {"int": "a whole number", "str": "a text in quotes"}.get(getattr(kind, "__name__", ""), str(kind))
