@@ -1,5 +1,6 @@
-"""What makes a meeting out of a folder under weeks/: its run sheet and its notebook."""
+"""The meetings as data: weeks with their run sheets and notebooks, topics and who claims them, the reading list."""
 
+from studylib.course.group import load
 from studylib.course.week import load as sheet
 
-__all__ = ["sheet"]
+__all__ = ["load", "sheet"]
