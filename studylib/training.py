@@ -26,7 +26,7 @@ _over_seeds: ContextVar[bool] = ContextVar("over_seeds", default=False)
 
 @dataclass
 class History:
-    """What `fit` saw: cross-entropy of each step's batch, test accuracy in [0, 1] after each epoch, wall time."""
+    """What `fit` saw: the loss of each step's batch, test accuracy in [0, 1] after each epoch, wall time."""
 
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
@@ -103,6 +103,11 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
     return right / len(x)
 
 
+def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of a batch of images x (n, ...) and classes y (n,): -log of the share that the net gives to y, averaged."""
+    return F.cross_entropy(net(x), y)
+
+
 def fit(
     net: nn.Module,
     data: Dataset,
@@ -113,14 +118,17 @@ def fit(
     seed: int = 0,
     optimizer: str = "sgd",
     weight_decay: float = 0.0,
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = cross_entropy,
     after_step: Callable[[nn.Module], None] | None = None,
     evaluate: bool = True,
     show: bool = True,
 ) -> History:
-    """Trains `net` in place to least cross-entropy and returns its History; on the device where the net is.
+    """Trains `net` in place to least cross-entropy, or `loss`, and returns its History; on the device where the net is.
 
     The step size falls from `lr` to 0 along half a cosine. `optimizer` is "sgd" (momentum 0.9) or "adam". Each epoch
     takes the training images in a new order, in whole batches: a rest smaller than `batch_size` is left out.
+    `loss(net, x, y)` is the number to make small for a batch. With a loss of one's own and evaluate=False the targets y
+    may be anything that has an entry for each image, such as a class for every pixel.
     `after_step(net)` runs after every step, for instance to put the zeros of a pruned net back.
     `seed` decides the order and the net's own dropout, whatever the global random state, which is left alone: one
     machine gives the same weights bit for bit. The initial weights are the caller's (see `over_seeds`).
@@ -130,7 +138,7 @@ def fit(
     loss is not finite.
     """
     _check_settings(epochs, lr, batch_size, optimizer)
-    _check_data(net, data, evaluate)
+    _check_data(net, data, evaluate, classes=evaluate or loss is cross_entropy)
     device = next(net.parameters()).device
     x, y = data.train_x.to(device), data.train_y.to(device)
     n_batches = max(1, len(x) // batch_size)
@@ -144,13 +152,13 @@ def fit(
         with bar, _mode(net, training=True), _seeded(seed):
             for _ in range(epochs):
                 for batch in torch.randperm(len(x), generator=order).to(device).split(batch_size)[:n_batches]:
-                    loss = F.cross_entropy(net(x[batch]), y[batch])
-                    history.losses.append(loss.item())
+                    value = loss(net, x[batch], y[batch])
+                    history.losses.append(value.item())
                     if not math.isfinite(history.losses[-1]):
                         where = f"step {len(history.losses)} of {steps} with lr={lr}"
                         raise FloatingPointError(f"the loss is {history.losses[-1]} at {where}: try a smaller lr")
                     opt.zero_grad()
-                    loss.backward()
+                    value.backward()
                     opt.step()
                     schedule.step()
                     if after_step is not None:
@@ -208,19 +216,22 @@ def _check_settings(epochs: int, lr: float, batch_size: int, optimizer: str) -> 
         )
 
 
-def _check_data(net: nn.Module, data: Dataset, evaluate: bool) -> None:
+def _check_data(net: nn.Module, data: Dataset, evaluate: bool, classes: bool) -> None:
     weight = next(net.parameters())
     for part, x, y in [("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)][: 1 + evaluate]:
-        if len(x) == 0 or x.dtype != weight.dtype or y.dtype != torch.int64 or y.shape != (len(x),):
+        right_y = y.dtype == torch.int64 and y.shape == (len(x),) if classes else len(y) == len(x)
+        if len(x) == 0 or x.dtype != weight.dtype or not right_y:
             raise ValueError(
                 f"{part}_x: expected {weight.dtype} (n, ...) with n > 0, got {x.dtype} {tuple(x.shape)}; "
-                f"{part}_y: expected torch.int64 (n,), got {y.dtype} {tuple(y.shape)}"
+                f"{part}_y: expected {'torch.int64 (n,)' if classes else '(n, ...)'}, got {y.dtype} {tuple(y.shape)}"
             )
     with _mode(net, training=False), torch.no_grad():
         try:
             output = net(data.train_x[:1].to(weight.device))
         except RuntimeError as error:
             raise ValueError(f"the net does not take inputs {tuple(data.train_x.shape[1:])}: {error}") from error
+    if not classes:
+        return
     lowest, highest = int(data.train_y.min()), int(data.train_y.max())
     if output.ndim != 2 or lowest < 0 or highest >= output.shape[1]:
         raise ValueError(

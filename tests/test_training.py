@@ -60,6 +60,34 @@ def test_fit_is_the_loop_one_would_write_by_hand(optimizer, weight_decay):
     assert history.seconds > 0 and not history.interrupted
 
 
+def test_a_loss_of_ones_own_takes_any_targets():
+    """Cross-entropy with weights against a class for every pixel, and the squared distance of images from themselves."""
+    data = small_data()
+    lit = data.train_x > 0.5
+    maps = data._replace(train_x=lit.float(), train_y=lit[:, 0].long())
+    torch.manual_seed(0)
+    net = nn.Conv2d(1, 2, 1)
+    weight = torch.tensor([1.0, 3.0])
+    settings = {"epochs": 40, "lr": 0.3, "batch_size": 20, "evaluate": False, "show": False}
+    history = fit(net, maps, loss=lambda net, x, y: F.cross_entropy(net(x), y, weight=weight), **settings)
+    assert torch.equal(net(maps.train_x).argmax(1), maps.train_y)
+    assert history.losses[-1] < 0.1 < history.losses[0]
+
+    itself = nn.Conv2d(1, 1, 1)
+    images = data._replace(train_y=data.train_x)
+    history = fit(itself, images, loss=lambda net, x, y: F.mse_loss(net(x), y), **settings)
+    assert history.losses[-1] < 1e-3 < history.losses[0]
+
+
+def test_a_loss_of_ones_own_is_checked_too():
+    data, own = small_data(), lambda net, x, y: F.cross_entropy(net(x), y)
+    settings = {"epochs": 1, "lr": 0.1, "show": False, "loss": own}
+    with pytest.raises(ValueError, match=r"train_y: expected \(n, ...\), got torch.int64 \(39,\)"):
+        fit(small_net(), data._replace(train_y=data.train_y[1:]), evaluate=False, **settings)
+    with pytest.raises(ValueError, match=r"train_y: expected torch.int64 \(n,\), got torch.float32 \(40, 1, 4, 4\)"):
+        fit(small_net(), data._replace(train_y=data.train_x), **settings)
+
+
 def test_a_small_set_is_learnt_by_heart():
     data = small_data(n=12)
     net = small_net()
