@@ -146,6 +146,21 @@ class Inference(Interpreter):
             return (mask, self.nobody) if condition else (self.nobody, mask)
         return mask, mask
 
+    def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
+        # A constant that decides ends the expression, one that doesn't is left out, by Python or by Numba: neither the
+        # type of `x` in `3 or x` nor that of 0 in `0 or x` counts.
+        result = None
+        for operand in node.values:
+            value, ends = self.number(operand, mask), operand is node.values[-1]
+            if not ends and value.ndim == 0 and self._is_constant(operand):
+                ends = bool(value) == isinstance(node.op, ast.Or)
+                if not ends:
+                    continue
+            result = value if result is None else self.choose(mask, value, mask, result, node)
+            if ends:
+                break
+        return self.settle(node, result)
+
     def _is_constant(self, test: ast.expr) -> bool:
         if isinstance(test, ast.Compare | ast.BoolOp):
             parts = [test.left, *test.comparators] if isinstance(test, ast.Compare) else test.values

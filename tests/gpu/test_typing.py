@@ -120,3 +120,18 @@ def typed_by_numba(source: str) -> dict[str, str]:
 def test_types_equal_numba_cuda(body):
     on_gpu, _ = sources(body)
     assert inferred(on_gpu) == typed_by_numba(on_gpu), on_gpu
+
+
+@pytest.mark.parametrize(
+    "constant", ["(3 or x0)", "(0 or x3)", "(0 and x0)", "(2 and x3)", "(x3 or 0 or x4)", "(x3 and 2 and x4)"]
+)
+def test_a_constant_beside_and_or_or_decides_the_type_as_in_numba(constant):
+    # Python or Numba drops one side, and with it its type: y0 is then an integer, and 5 % 0 is 0 and not a NaN.
+    body = ["y0 = 0", "y1 = x3 - x3", "y2 = 5", f"y0 = {constant} * y1", "y2 = y2 % y0"]
+    on_gpu, on_cpu = sources(body)
+    compiled = numba.njit(error_model="numpy")(define(on_cpu, NAMES)["kernel"])
+    expected, got = np.zeros((2, 6, SAMPLES))
+    compiled(*inputs(), expected, 0)
+    launch.launch(define(on_gpu, NAMES)["kernel"], 1, SAMPLES, (*inputs(), got, 0))
+    np.testing.assert_array_equal(got, expected)
+    assert inferred(on_gpu) == typed_by_numba(on_gpu)
