@@ -36,6 +36,8 @@ def test_row_agrees_with_its_claim(paper, i):
 
 def test_this_weeks_papers_are_there():
     papers = {"alexnet", "vgg", "googlenet", "resnet", "densenet", "xception", "mobilenet", "deep_compression"}
+    papers |= {"capsnet", "deeplabv3", "pspnet"}
+    papers |= {"resnext"}
     assert papers <= set(ledger.papers())
     assert all(checked(paper).ok for paper in papers)
 
@@ -65,6 +67,23 @@ def test_this_weeks_papers_are_there():
         ("deep_compression", "Sec. 1", "power", "12.8 W", "12.800 W", "reproduces"),
         ("deep_compression", "Table 5, total", "rate P+Q+H", "2.05%", "1.8980%", "does not reproduce"),
         ("alexnet", "MobileNet, Table 9", "multiply-adds", "720M", "724.4M", "reproduces"),
+        ("capsnet", "Text", "parameters of CapsNet", "8.2M", "8.216M", "reproduces"),
+        ("capsnet", "Text", "parameters of the baseline, if its convolutions pad", "35.4M", "35.446M", "reproduces"),
+        ("capsnet", "Text", "if its convolutions do not pad", "35.4M", "13.278M", "does not reproduce"),
+        ("capsnet", "Text", "if a box is 20x20", "80%", "72.57%", "does not reproduce"),
+        ("deeplabv3", "Figure 4", "side of the map of a 513x513", "65", "65", "reproduces"),
+        ("pspnet", "authors' net", "channels of each of the four levels", "512", "512", "reproduces"),
+        ("pspnet", "authors' net", "squares, 6x6 bins of a 713x713", "15", "15", "reproduces"),
+        ("alexnet", "Sec. 3.5", "maps that a kernel of conv2 reads", "48", "48", "reproduces"),
+        ("resnext", "Table 1", "parameters of ResNeXt-50", "25.0 million", "25.029 million", "reproduces"),
+        ("resnext", "Table 1", "multiply-adds of ResNeXt-50", "4.2 billion", "4.230 billion", "reproduces"),
+        ("resnext", "Table 2", "weights of a block of conv2, Eq. 4, 1x64d", "~70k", "69.63k", "reproduces"),
+        ("resnext", "Table 2", "weights of a block of conv2, Eq. 4, 8x14d", "~70k", "71.46k", "does not reproduce"),
+        ("resnext", "Table 2", "weights of a block of conv2, Eq. 4, 32x4d", "~70k", "70.14k", "reproduces"),
+        ("resnext", "Table 2", "multiply-adds of that block, 32x4d", "~0.22 billion", "0.2200 billion", "reproduces"),
+        ("resnext", "Figure 5", "multiply-adds of ResNet-101", "~7.8 billion", "7.801 billion", "reproduces"),
+        ("resnext", "Figure 5", "multiply-adds of ResNeXt-101", "~7.8 billion", "7.970 billion", "does not reproduce"),
+        ("resnext", "Table 7", "parameters of ResNeXt-29, 8x64d", "34.4M", "34.427M", "reproduces"),
     ],
 )
 def test_figures_found_earlier_by_other_means(paper, where, what, printed, computed, verdict):
@@ -104,6 +123,8 @@ def test_survey_has_printed_errors_and_counted_costs():
     assert points["Xception"].top1_error == pytest.approx(21.0)
     assert (points["ResNet-50"].top1_error, points["ResNet-50"].top5_error) == (24.8, 7.48)
     assert {"AlexNet", "VGG-16", "GoogLeNet", "DenseNet-121", "0.25 MobileNet-224"} <= set(points)
+    assert (points["ResNeXt-101 64x4d"].top1_error, points["ResNeXt-101 64x4d"].top5_error) == (20.4, 5.3)
+    assert {"ResNeXt-50 32x4d", "ResNeXt-101 32x4d"} <= set(points)
     years = [point.year for point in points.values()]
     assert years == sorted(years)
 
