@@ -106,6 +106,14 @@ def git_name(root: Path) -> str:
     return name
 
 
+def has_git(folder: Path) -> bool:
+    """Whether git can be asked about `folder`; the notebooks and the site do without."""
+    try:
+        return bool(_git(folder, "log", "-1", "--format=%ct"))
+    except ValueError:
+        return False
+
+
 def is_shallow(root: Path) -> bool:
     """Whether this clone lacks the history that a lapse is computed from (git clone --depth)."""
     return _git(root, "rev-parse", "--is-shallow-repository") == "true"

@@ -40,6 +40,7 @@ class Group:
 
     hours: what each of the three hours is for. start and weekday: the first meeting is on the first `weekday` on or
     after `start`; both are missing as long as nothing is planned. time: when a meeting begins, local time.
+    repository: the course's address on GitHub, which the notebooks' badges need.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Group:
     time: datetime.time | None = None
     place: str = ""
     link: str = ""
+    repository: str = ""
 
     def first(self) -> datetime.date | None:
         """The day of the first meeting, as start and weekday have it."""
@@ -148,6 +150,11 @@ class Course:
     def next(self, today: datetime.date) -> Week | None:
         """The first meeting that is today or later; None where there is none, or where no dates are set."""
         return next((w for w in self.weeks if (day := self.date(w)) and day >= today), None)
+
+    def this_week(self, today: datetime.date) -> Week | None:
+        """The meeting in the week, Monday to Sunday, in which `today` is."""
+        week = today.isocalendar()[:2]
+        return next((w for w in self.weeks if (day := self.date(w)) and day.isocalendar()[:2] == week), None)
 
     def place(self, of: Week) -> str:
         return of.place or self.group.place

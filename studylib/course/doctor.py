@@ -1,0 +1,263 @@
+"""What a machine needs for the course, looked at one by one; each finding says what to do."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+
+from studylib.course import claims
+
+GB = 1e9
+LEFT = 2  # GB that a meeting with data, pages and outputs may take beside what is installed
+LAB_SECONDS = 90  # ten times what it takes on an idle machine
+NOTHING = "nothing to do"
+INSTALL = "remove .venv/installed-for and run make lab (or: python bootstrap.py lab)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was found, what to do. level: "ok", "note" (the course works without), or "problem"."""
+
+    level: str
+    what: str
+    found: str
+    do: str = NOTHING
+
+    def __str__(self) -> str:
+        step = f" ({self.do})" if self.level == "ok" else f"\n         do: {self.do}"
+        return f"{self.level:8s} {self.what}: {self.found}{step}"
+
+
+def findings(root: Path) -> Iterator[Finding]:
+    """Each check in turn, the quick ones first; a check that breaks down is a finding too."""
+    for check in CHECKS:
+        try:
+            yield check(root)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            yield Finding("problem", check.__name__.replace("_", " "), f"{error}", "mend what the message names")
+
+
+def python(root: Path) -> Finding:
+    allowed = SpecifierSet(
+        tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    )
+    version = ".".join(map(str, sys.version_info[:3]))
+    if version not in allowed:
+        return Finding("problem", "Python", f"{version}, expected {allowed}", "install one and run make lab")
+    return Finding("ok", "Python", f"{version} ({sys.executable})")
+
+
+def packages(root: Path) -> Finding:
+    """What is installed against constraints.txt."""
+    wrong, count = [], 0
+    for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            pin = Requirement(line)
+        except InvalidRequirement as error:
+            return Finding("problem", "packages", f"constraints.txt: {line!r} ({error})", "git restore constraints.txt")
+        if pin.marker is not None and not pin.marker.evaluate():
+            continue
+        count += 1
+        installed = _version(pin.name)
+        if installed is None or installed not in pin.specifier:
+            wrong.append(f"{pin.name} {installed or 'missing'} (pinned {pin.specifier})")
+    if wrong:
+        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        return Finding("problem", "packages", shown, INSTALL)
+    return Finding("ok", "packages", f"{count} as in constraints.txt")
+
+
+def git(root: Path) -> Finding:
+    try:
+        name = claims.git_name(root)
+        if claims.is_shallow(root):
+            return Finding("note", "git", "a clone without its history: no claim can lapse", "git fetch --unshallow")
+    except ValueError as error:
+        return Finding("note", "git", str(error), "needed for study claim; the notebooks run without")
+    return Finding("ok", "git", f"you are {name}")
+
+
+def gpu(root: Path) -> Finding:
+    """The card and its driver, or the emulator; the driver has to be of the toolkit's CUDA release or a later one."""
+    from studylib import gpu
+
+    forced = os.environ.get("STUDYLIB_GPU") == "emulator"
+    card = _card()
+    if card is None:
+        return Finding(
+            "ok", "GPU", "none with a driver; kernels run on the emulator, which checks them and has no times"
+        )
+    if gpu.mode() == "gpu":
+        toolkit, driver = _release("nvidia-cuda-nvcc"), card.cuda
+        if toolkit and driver and driver < toolkit:
+            return Finding(
+                "problem", "GPU", f"{card.name}: its driver takes CUDA {_dotted(driver)}, the toolkit writes {_dotted(toolkit)}",
+                "update the driver (nvidia.com/drivers); until then: export STUDYLIB_GPU=emulator",
+            )  # fmt: skip
+        return Finding("ok", "GPU", f"{card.name}, driver {card.driver}, CUDA {_dotted(driver)}")
+    if forced:
+        return Finding("note", "GPU", f"{card.name}, not used: STUDYLIB_GPU=emulator is set", "unset STUDYLIB_GPU")
+    return Finding(
+        "problem", "GPU", f"{card.name} with driver {card.driver}, but Numba cannot use it; kernels run on the emulator",
+        f"python -m numba -s shows why under __CUDA Information__; if packages are missing: {INSTALL}",
+    )  # fmt: skip
+
+
+def toolkit(root: Path) -> Finding:
+    """Compiles a kernel with NVIDIA's compiler, which needs no GPU: parts of two CUDA releases show here."""
+    import numpy as np
+
+    from studylib import gpu
+
+    def kernel(out):
+        out[0] = 1.0
+
+    try:
+        compiled = gpu.compile(kernel, np.zeros(1, np.float32))
+    except gpu.NotAvailable as error:
+        level = "note" if sys.platform == "darwin" else "problem"
+        do = "the emulator needs none of it" if sys.platform == "darwin" else INSTALL
+        return Finding(level, "CUDA toolkit", " ".join(str(error).split()), do)
+    except gpu.CompileError as error:
+        return Finding("problem", "CUDA toolkit", f"does not compile a kernel of one line: {error}", INSTALL)
+    return Finding("ok", "CUDA toolkit", f"{compiled.release} compiles for sm_{compiled.cc[0]}{compiled.cc[1]}")
+
+
+def data(root: Path) -> Finding:
+    from studylib import data as images
+
+    folder = root / "data" / "mnist"
+    missing = sorted(images.SHA256.keys() - images._intact_files(folder).keys())
+    if missing:
+        found = (
+            f"MNIST in {folder} lacks {', '.join(missing)} (or they are damaged); scikit-learn's digits take its place"
+        )
+        return Finding("note", "data", found, f"python -m studylib.data --root {root / 'data'}")
+    return Finding("ok", "data", f"MNIST in {folder}, checked")
+
+
+def disk(root: Path) -> Finding:
+    free = shutil.disk_usage(root).free / GB
+    if free < LEFT:
+        return Finding("problem", "disk", f"{free:.1f} GB free, {LEFT} wanted", "make clean, or make room elsewhere")
+    return Finding("ok", "disk", f"{free:.0f} GB free")
+
+
+def jupyterlab(root: Path) -> Finding:
+    """Starts the server as make lab does, without a browser and with all of its own files in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="study-doctor-", ignore_cleanup_errors=True) as folder:
+        began, log = time.monotonic(), Path(folder, "log")
+        with log.open("wb") as output:
+            port = _free_port()
+            server = subprocess.Popen(
+                _lab_command(root, port), env=_lab_environment(folder), stdout=output, stderr=output
+            )
+        try:
+            while server.poll() is None and time.monotonic() - began < LAB_SECONDS:
+                if version := _lab_version(port):
+                    return Finding("ok", "JupyterLab", f"{_version('jupyterlab')} starts (server {version})")
+                time.sleep(0.2)
+        finally:
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(10)
+            if server.poll() is None:
+                server.kill()
+                server.wait()
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        reason = lines[-1] if lines else "it printed nothing"
+        return Finding("problem", "JupyterLab", f"does not answer: {reason}", INSTALL)
+
+
+def _lab_command(root: Path, port: int) -> list[str]:
+    options = [
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=doctor",
+        "--log-level=WARN",
+    ]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", *options]
+
+
+def _lab_environment(folder: str) -> dict[str, str]:
+    places = {f"JUPYTER_{name}_DIR": str(Path(folder, name.lower())) for name in ("CONFIG", "DATA", "RUNTIME")}
+    return os.environ | places
+
+
+def _lab_version(port: int) -> str:
+    """The server's answer, or nothing while it gives none."""
+    with suppress(OSError, ValueError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5) as answer:
+        return json.load(answer).get("version", "")
+    return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class _Card:
+    name: str
+    driver: str
+    cuda: tuple[int, ...]  # the newest release that the driver takes
+
+
+def _card() -> _Card | None:
+    """The first NVIDIA card, as its driver's own program names it; None where there is no driver, or no card."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    asked = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
+    if asked.returncode or "," not in asked.stdout:
+        return None
+    name, driver = asked.stdout.splitlines()[0].rsplit(",", 1)
+    shown = subprocess.run(
+        ["nvidia-smi"], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
+    )
+    release = re.search(r"CUDA Version: *([\d.]+)", shown.stdout)
+    return _Card(name.strip(), driver.strip(), _numbers(release[1]) if release else ())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _release(package: str) -> tuple[int, ...]:
+    """Major and minor of a package, such as (13, 0)."""
+    return _numbers(_version(package) or "")[:2]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers)) or "unknown"
+
+
+CHECKS: tuple[Callable[[Path], Finding], ...] = (python, packages, git, gpu, toolkit, data, disk, jupyterlab)
