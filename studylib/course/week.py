@@ -37,7 +37,7 @@ class Reading:
     link: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Week:
     """A meeting as week.toml describes it. Printed or shown in a notebook it is the run sheet.
 
@@ -71,6 +71,10 @@ class Week:
             rows.append((f"{start // 60}:{start % 60:02d}", part.minutes, part.what, part.section, part.who))
             start += part.minutes
         return rows
+
+    def __repr__(self) -> str:
+        """Short, for a notebook stores it beside the table: no path, and nothing that changes with a date."""
+        return f"<Week {self.number}: {self.title}>"
 
     def __str__(self) -> str:
         lines, rows = [f"Week {self.number}: {self.title}"], iter(self.rows())
