@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import HEAD, NET, entry
 
-from studylib import ledger, nets
+from studylib import ledger, mec, nets
 from studylib.costs import count
 from studylib.ledger import files
 
@@ -38,6 +38,7 @@ def test_this_weeks_papers_are_there():
     papers = {"alexnet", "vgg", "googlenet", "resnet", "densenet", "xception", "mobilenet", "deep_compression"}
     papers |= {"capsnet", "deeplabv3", "pspnet"}
     papers |= {"resnext"}
+    papers |= {"fractalnet", "mec"}
     assert papers <= set(ledger.papers())
     assert all(checked(paper).ok for paper in papers)
 
@@ -75,6 +76,12 @@ def test_this_weeks_papers_are_there():
         ("pspnet", "authors' net", "channels of each of the four levels", "512", "512", "reproduces"),
         ("pspnet", "authors' net", "squares, 6x6 bins of a 713x713", "15", "15", "reproduces"),
         ("alexnet", "Sec. 3.5", "maps that a kernel of conv2 reads", "48", "48", "reproduces"),
+        ("fractalnet", "Table 1, parameters", "20 layers: 3 columns", "38.6M", "33.725M", "does not reproduce"),
+        ("fractalnet", "Table 1, parameters", "as many input channels", "38.6M", "38.449M", "does not reproduce"),
+        ("fractalnet", "Table 3", "3 columns, filters", "2.1M", "2.125M", "reproduces"),
+        ("fractalnet", "Table 3", "5 columns, filters", "10.2M", "10.185M", "reproduces"),
+        ("mec", "Figure 1", "numbers in the lowered matrix", "225", "225", "reproduces"),
+        ("mec", "Figure 2", "numbers in the lowered matrix", "105", "105", "reproduces"),
         ("resnext", "Table 1", "parameters of ResNeXt-50", "25.0 million", "25.029 million", "reproduces"),
         ("resnext", "Table 1", "multiply-adds of ResNeXt-50", "4.2 billion", "4.230 billion", "reproduces"),
         ("resnext", "Table 2", "weights of a block of conv2, Eq. 4, 1x64d", "~70k", "69.63k", "reproduces"),
@@ -139,3 +146,14 @@ def test_a_new_file_joins_the_survey(tmp_path, monkeypatch):
     assert ledger.survey()[-1] == ledger.Point(
         "toy net", "Toy", 2020, 24.8, None, "single crop", "Table 2", 2_293_000, 431_080
     )
+
+
+def test_what_is_recalled_of_mec_is_not_verified():
+    """Its benchmark's layers stand in the ledger as `studylib.mec` has them, and no row of them claims more."""
+    rows = {row.what.split(":")[0]: row for row in ledger.load("mec").rows if row.where == "Table 2"}
+    assert set(rows) == {layer.name for layer in mec.LAYERS}
+    for layer in mec.LAYERS:
+        row = rows[layer.name]
+        assert (row.verdict, row.source) == ("not verified", "M")
+        sizes = [layer.height, layer.width, layer.channels, layer.kernel_height, layer.kernel_width, layer.out_channels]
+        assert [int(number) for number in re.findall(r"\d+", row.printed)] == [*sizes, layer.stride]
