@@ -1,9 +1,10 @@
-"""The command `study`: notebooks, costs, the papers' numbers, and the GPU exercises."""
+"""The command `study`: notebooks, costs, the papers' numbers, the GPU exercises, and the group."""
 
 from typing import Annotated
 
 import typer
 
+from studylib.course import commands as course_commands
 from studylib.grading import commands
 from studylib.plain_errors import plain_errors
 
@@ -113,3 +114,4 @@ def ledger(
 
 
 app.add_typer(commands.app)
+app.add_typer(course_commands.app)

@@ -18,6 +18,7 @@ from studylib.course.topic import Topic
 HELD = datetime.timedelta(weeks=2)
 DAY = datetime.timedelta(days=1)  # by which two people's dates may differ although both clocks are right
 CODEOWNERS = Path(".github", "CODEOWNERS")
+CODEOWNERS_HEAD = "# Whom GitHub asks to review a topic's folder. Made from the claims by `study claims --codeowners`."
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def codeowners(course: Course) -> str:
     A claim counts until somebody else has taken over, lapsed or not: the file would change by itself else.
     """
     handles = {participant.name: participant.github for participant in course.group.participants}
-    lines = ["# Whom GitHub asks to review a topic's folder. Made from the claims by `study claims --codeowners`."]
+    lines = [CODEOWNERS_HEAD]
     for claimed in course.topics:
         if claimed.claim is None:
             continue
@@ -176,9 +177,9 @@ def _check_people(person: str, second: str) -> None:
 
 
 def _check_clock(root: Path, now: datetime.datetime) -> None:
-    """A claim of a wrong date would hold for years or not at all."""
-    answer = _git(root, "log", "-1", "--format=%ct", check=False)
-    if answer and (last := _day(answer, now)) > now.date() + DAY:
+    """A claim of a wrong date would hold for years or not at all. Raises ValueError without git, or without a commit."""
+    answer = _git(root, "log", "-1", "--format=%ct")
+    if (last := _day(answer, now)) > now.date() + DAY:
         raise ValueError(
             f"this machine's clock says {now.date()}, and the last commit is of {last}: set the clock; "
             "if that commit is the wrong one, make another first"

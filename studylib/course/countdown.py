@@ -1,17 +1,22 @@
 """The run sheet during the meeting: which part is on, and how long it, its hour and the meeting still last."""
 
+import re
 import time
 from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from studylib.course.week import MEETING_MINUTES, Week
 
 
 def frame(week: Week, seconds: float) -> Table:
-    """The run sheet `seconds` after the beginning: what is over is dim, what is on has its time left beside it."""
+    """The run sheet `seconds` after the beginning: the hour that is on with its parts, each other one in a line.
+
+    What is on has its time left beside it, what is over is dim. It fits a terminal of 24 lines.
+    """
     left = max(0.0, MEETING_MINUTES * 60 - seconds)
     table = Table(title=f"Week {week.number}: {week.title}")
     table.caption = f"{clock(left)} left of the meeting; Ctrl-C ends this" if left else "The meeting is over."
@@ -19,16 +24,16 @@ def frame(week: Week, seconds: float) -> Table:
         table.add_column(column, justify="right" if column in ("min", "left") else "left")
     rows, end = iter(week.rows()), 0.0
     for number, hour in enumerate(week.hours, 1):
-        hour_end = end + hour.minutes * 60
-        hour_left = clock(hour_end - seconds) if end <= seconds < hour_end else ""
-        table.add_row("", str(hour.minutes), f"Hour {number}: {hour.title}", "", hour_left, style="bold")
+        hour_begin, hour_end = end, end + hour.minutes * 60
+        on = hour_begin <= seconds < hour_end
+        cells = ["", str(hour.minutes), f"Hour {number}: {hour.title}", "", clock(hour_end - seconds) if on else ""]
+        table.add_row(*map(Text, cells), style="dim" if seconds >= hour_end else "bold")
         for start, minutes, what, _, who in (next(rows) for _ in hour.parts):
             begin, end = end, end + minutes * 60
-            style = "dim" if seconds >= end else "reverse" if seconds >= begin else ""
-            table.add_row(
-                start, str(minutes), what, who, clock(end - seconds) if style == "reverse" else "", style=style
-            )
-        table.add_section()
+            if on:
+                style = "dim" if seconds >= end else "reverse" if seconds >= begin else ""
+                rest = clock(end - seconds) if style == "reverse" else ""
+                table.add_row(*map(Text, [start, str(minutes), what, who, rest]), style=style)
     return table
 
 
@@ -70,10 +75,9 @@ def part_at(week: Week, seconds: float) -> int:
 
 def parse(text: str) -> float:
     """Seconds of "h:mm" or of minutes, at most a meeting's. Raises ValueError for anything else."""
-    hours, colon, minutes = text.rpartition(":")
-    digits = minutes.isascii() and minutes.isdigit() and (not colon or (hours.isascii() and hours.isdigit()))
-    total = int(minutes) + 60 * int(hours or 0) if digits else -1
-    if not 0 <= total < MEETING_MINUTES or (colon and int(minutes) > 59):
+    match = re.fullmatch(r"(\d):([0-5]\d)|(\d{1,3})", text, re.ASCII)
+    total = int(match[3] or 60 * int(match[1] or 0) + int(match[2] or 0)) if match else MEETING_MINUTES
+    if total >= MEETING_MINUTES:
         raise ValueError(f"--from is {text!r}, expected minutes or h:mm from the beginning, below 3:00")
     return total * 60.0
 

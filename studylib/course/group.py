@@ -40,7 +40,6 @@ class Group:
 
     hours: what each of the three hours is for. start and weekday: the first meeting is on the first `weekday` on or
     after `start`; both are missing as long as nothing is planned. time: when a meeting begins, local time.
-    repository: the course's public address, see `address`.
     repository: the course's address on GitHub, which the notebooks' badges need.
     """
 
@@ -186,7 +185,9 @@ def load(root: Path | None = None) -> Course:
     """
     root = Path(root or files.ROOT)
     group = _group(root / "group.toml")
-    folders = sorted(path.parent for path in (root / "weeks").glob("*/week.toml"))
+    folders = {path.parent for path in (root / "weeks").glob("*/week.toml")}
+    if root != files.ROOT or all((p / "week.toml").is_file() for p in (root / "weeks").glob("[0-9]*")):  # for now
+        folders |= {path.parents[1] for path in (root / "weeks").glob("*/*/topic.toml")}
     weeks = sorted((week.load(folder) for folder in folders), key=lambda w: w.number)
     topics = [topic.load(path.parent) for w in weeks for path in sorted(w.folder.glob("*/topic.toml"))]
     # For as long as weeks 2 to 4 are being written: they list titles, the folders are what counts.

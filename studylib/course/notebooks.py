@@ -161,7 +161,11 @@ def save(week: str) -> bool:
     The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
     Raises CellError where a cell fails; then the twin stays as it was.
     """
-    source = find(week)
+    return store(find(week))
+
+
+def store(source: Path) -> bool:
+    """The same for the week whose .py is `source`, wherever it lies."""
     twin = source.with_suffix(".ipynb")
     notebook = read(source)
     try:

@@ -1,0 +1,67 @@
+"""Empties what belongs to one run of the course (claims, dates, people), so that another group can begin its own."""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomlkit
+
+from studylib.course import claims, files, topic
+from studylib.course.group import WEEKDAYS, Course
+
+OF_A_RUN = ("participants", "start", "weekday", "time", "place", "link")
+
+
+def changes(course: Course, title: str, start: datetime.date | None, participants: list[str]) -> dict[Path, str]:
+    """The new text of every file that a new run changes. Nothing is written.
+
+    group.toml loses participants, dates and places and gets those given; each week.toml loses its date, place, link
+    and who does which part; each topic.toml its claim; .github/CODEOWNERS follows. Reading notes and notebooks stay.
+    Raises ValueError for a name that can't be a person's.
+    """
+    for name in participants:
+        topic.check_name(name, "--participant")
+    if twice := next((name for name in participants if participants.count(name) > 1), None):
+        raise ValueError(f"--participant is {twice!r} twice")
+    texts = {course.root / "group.toml": _group(course.root / "group.toml", title, start, participants)}
+    for week in course.weeks:
+        texts[week.folder / "week.toml"] = _week(week.folder / "week.toml")
+    for each in course.topics:
+        texts[each.file] = claims.without_claim(each.file) if each.claim else each.file.read_text(encoding="utf-8")
+    owners = course.root / claims.CODEOWNERS
+    if owners.is_file():
+        texts[owners] = claims.CODEOWNERS_HEAD + "\n"
+    return {path: text for path, text in texts.items() if path.read_text(encoding="utf-8") != text}
+
+
+def write(texts: Mapping[Path, str]) -> None:
+    """Replace the files, each in one step. Cut off in between, the same command goes on from there."""
+    for path, text in texts.items():
+        files.replace(path, text)
+
+
+def _group(path: Path, title: str, start: datetime.date | None, participants: list[str]) -> str:
+    document = files.document(path)
+    for name in OF_A_RUN:
+        document.pop(name, None)
+    if title:
+        document["title"] = title
+    if start:
+        document["start"] = start
+        document["weekday"] = WEEKDAYS[start.weekday()]
+    if participants:
+        people = tomlkit.aot()
+        for name in participants:
+            people.append(tomlkit.item({"name": name}))
+        document["participants"] = people
+    return tomlkit.dumps(document)
+
+
+def _week(path: Path) -> str:
+    document = files.document(path)
+    for name in ("date", "place", "link"):
+        document.pop(name, None)
+    for hour in document["hours"]:
+        for part in hour["parts"]:
+            part.pop("who", None)
+    return tomlkit.dumps(document)

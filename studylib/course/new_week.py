@@ -1,0 +1,196 @@
+"""Makes the next week as it should begin: a run sheet, an executed notebook, and a folder a topic with its questions."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jupytext
+import tomlkit
+
+from studylib.course import files, topic
+from studylib.course.group import Course
+
+WEEK = """\
+# One meeting: the run sheet is made from this file and its minutes must add up (studylib/course/week.py).
+# `section` is a heading of the notebook, word for word; `topics` are this folder's folders with a topic.toml.
+number = {number}
+title = {title}
+topics = {topics}
+exercises = []
+readings = []
+
+[[hours]]
+title = "basics and pre-2017 techniques"
+minutes = 60
+parts = [
+    {{ minutes = 50, what = "The problem", section = "1.1 The problem" }},
+    {{ minutes = 10, what = "Break" }},
+]
+
+[[hours]]
+title = "recent techniques or theory"
+minutes = 60
+parts = [
+    {{ minutes = 15, what = "The idea from scratch", section = "2.1 The idea from scratch" }},
+    {{ minutes = 15, what = "What it costs, and the paper's own table", section = "2.2 What it costs" }},
+    {{ minutes = 20, what = "Experiment", section = "2.4 Experiment" }},
+    {{ minutes = 10, what = "Break" }},
+]
+
+[[hours]]
+title = "GPU programming"
+minutes = 60
+parts = [
+    {{ minutes = 50, what = "The kernel of the hour", section = "3.1 The kernel" }},
+    {{ minutes = 10, what = "Questions; who takes which topic next week", section = "Questions for the discussion" }},
+]
+"""
+TOPIC = """\
+title = {title}
+hour = {hour}
+papers = []  # keys of readings.toml
+"""
+NOTEBOOK = """\
+# %% [markdown]
+# # Week {number}: {title}
+#
+# **At the end of this meeting you can**
+#
+# - say what the paper's idea is, and prove that your few lines do the same as the framework's operator;
+# - tell what it costs from a formula.
+
+# %% tags=["parameters"]
+FAST = True  # False: more training, more data
+SEED = 0  # the first of three seeds of every experiment
+DATA = "../../data"  # where `make lab` put the images
+
+# %%
+import numpy as np
+
+from studylib import course
+
+# %% [markdown]
+# ## Run sheet
+
+# %%
+course.sheet(".")
+
+# %% [markdown]
+# # Hour 1: basics
+#
+# ## 1.1 The problem
+#
+# What did the best answer cost before this paper?
+#
+# # Hour 2: the paper
+#
+# ## 2.1 The idea from scratch
+#
+# The formula with every symbol explained, then the same in a few lines. As an example a $1 \\times 1$ convolution,
+# which mixes the $M$ channels of an image $x$ at each place $(i, j)$ into $N$ others:
+#
+# $$y_{{n,i,j}} = \\sum_{{m=0}}^{{M-1}} w_{{n,m}}\\; x_{{m,i,j}}$$
+
+# %%
+rng = np.random.default_rng(SEED)
+M, N, side = 3, 4, 5
+x, w = rng.standard_normal((M, side, side)), rng.standard_normal((N, M))
+
+y = np.zeros((N, side, side))
+for n, i, j in np.ndindex(y.shape):
+    y[n, i, j] = sum(w[n, m] * x[m, i, j] for m in range(M))
+
+assert np.abs(y - np.einsum("nm,mij->nij", w, x)).max() < 1e-12
+print("x", x.shape, "  w", w.shape, "  y", y.shape)
+
+# %% [markdown]
+# ## 2.2 What it costs
+#
+# Parameters, multiply-adds and bytes as formulas; assert them against `studylib.costs.count` of the real module.
+
+# %%
+parameters, multiply_adds = N * M, N * M * side**2
+assert w.size == parameters
+print(f"{{parameters}} parameters, {{multiply_adds}} multiply-adds")
+
+# %% [markdown]
+# ## 2.3 The paper's own table
+#
+# `ledger.check("paper", where="Table 1")`: printed beside computed, with the rows that do not come out and why.
+#
+# ## 2.4 Experiment
+#
+# On real images, three seeds, their spread, and a sentence on what it does not show.
+#
+# # Hour 3: GPU programming
+#
+# ## 3.1 The kernel
+#
+# Naive against good, drawn with `studylib.gpu`, then the exercise.
+#
+# ## Questions for the discussion
+#
+# - Which result would have spoken against the idea?
+#
+# ## Readings
+#
+# The papers of the topics, with links.
+"""
+
+
+def make(course: Course, name: str, title: str, topics: list[str]) -> Path:
+    """Make the folder of the next week, e.g. weeks/05_compression for "compression", and return it.
+
+    topics: the names of the topics' folders, one named like the week if there are none; they go into hours 1, 2, 3.
+    The notebook is executed. The folder appears whole or not at all. Raises ValueError for a name that is taken or none.
+    """
+    from studylib.course import address, notebooks
+
+    number = max((week.number for week in course.weeks), default=0) + 1
+    title, topics = title or name.replace("_", " "), topics or [name]
+    _check(course, name, title, topics)
+    folder = course.root / "weeks" / f"{number:02d}_{name}"
+    if folder.exists():
+        raise ValueError(f"there is a folder {folder} without a week.toml: move it away first")
+    # Hidden, and a level deeper than weeks are looked for.
+    beside = folder.parent / f".{folder.name}.{os.getpid()}"
+    made = beside / folder.name
+    try:
+        made.mkdir(parents=True)
+        _write_files(made, number, title, topics)
+        notebook = jupytext.reads(NOTEBOOK.format(number=number, title=title), fmt="py:percent")
+        address.dress(notebook, folder.name, address.repository(course.root))
+        files.replace(made / f"{folder.name}.py", jupytext.writes(notebook, fmt=address.SAVED))
+        notebooks.store(made / f"{folder.name}.py")
+        made.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _check(course: Course, name: str, title: str, topics: list[str]) -> None:
+    for what, given in [("NAME", name), *(("--topic", given) for given in topics)]:
+        if not topic.NAME.fullmatch(given):
+            raise ValueError(f"{what} is {given!r}, expected small letters, digits and _, such as compression")
+    if twice := next((given for given in topics if topics.count(given) > 1), None):
+        raise ValueError(f"--topic is {twice!r} twice")
+    taken = {known.name: known.week for known in course.topics}
+    if twin := next((given for given in topics if given in taken), None):
+        raise ValueError(f"there is a topic {twin!r} in {taken[twin]} already: give another name with --topic")
+    if twin := next((week.name for week in course.weeks if week.name.partition("_")[2] == name), None):
+        raise ValueError(f"there is a week {twin!r} already: give another name")
+    if not title.isprintable() or not title.strip() or len(title) > 100:
+        raise ValueError(f"--title is {title!r}, expected one line of at most 100 letters")
+
+
+def _write_files(folder: Path, number: int, title: str, topics: list[str]) -> None:
+    quoted = tomlkit.item(title).as_string()
+    text = WEEK.format(number=number, title=quoted, topics=tomlkit.item(topics).as_string())
+    files.replace(folder / "week.toml", text)
+    for place, name in enumerate(topics):
+        own = folder / name
+        own.mkdir()
+        words = title if len(topics) == 1 else name.replace("_", " ")
+        text = TOPIC.format(title=tomlkit.item(words).as_string(), hour=place % 3 + 1)
+        files.replace(own / "topic.toml", text)
+        files.replace(own / "notes.md", topic.notes_template(words))

@@ -1,0 +1,79 @@
+"""A file is read strictly, edited with its comments kept, and replaced whole or not at all."""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from studylib.course import files
+
+
+@dataclass
+class Box:
+    number: int
+    day: datetime.date | None = None
+    folder: Path = Path()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "box.toml"
+
+
+def test_what_follows_from_the_place_is_given_and_not_read(path):
+    path.write_text("number = 3\nday = 2018-01-06")
+    assert files.read(Box, path, folder=path.parent) == Box(3, datetime.date(2018, 1, 6), path.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('number = 3\nfolder = "x"', "unknown field 'folder'; known are number, day"),
+        ('number = 3\nday = "2018-01-06"', "day is '2018-01-06', expected a date such as 2018-01-06, without quotes"),
+        ("number = 3\nday = 2018-01-06T10:00:00", "day is 2018-01-06 10:00:00, expected a date such as"),
+        ("number = 3\nday = 2018-02-30", "not valid TOML"),
+        ("number = true", "number is True, expected a whole number"),
+        ("day = 2018-01-06", "field 'number' is missing"),
+        ("<<<<<<< HEAD", "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_field(path, text, message):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"box\.toml.*{message}"):
+        files.read(Box, path, folder=path.parent)
+
+
+def test_bytes_that_are_no_text_are_an_error_of_the_file(path):
+    path.write_bytes(b"number = 3 # \xff")
+    for reading in (lambda: files.read(Box, path), lambda: files.document(path)):
+        with pytest.raises(ValueError, match=r"box\.toml is not valid TOML"):
+            reading()
+
+
+def test_an_edited_file_keeps_its_comments_and_order(path):
+    path.write_text("# why\nnumber = 3  # three\n\nday = 2018-01-06\n")
+    document = files.document(path)
+    document["number"] = 4
+    assert document.as_string() == "# why\nnumber = 4  # three\n\nday = 2018-01-06\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_replacement_that_is_cut_off_leaves_the_old_file_and_nothing_else(path, monkeypatch, error):
+    path.write_text("old")
+    written = Path.write_bytes
+
+    def half(self, content):
+        written(self, content[:3])
+        raise error
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(error):
+        files.replace(path, "new and longer")
+    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_replaced_file_is_the_new_one(path):
+    files.replace(path, "naïve")
+    files.replace(path, b"later")
+    assert path.read_bytes() == b"later" and list(path.parent.iterdir()) == [path]
