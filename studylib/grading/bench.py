@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,11 +144,21 @@ def _machine() -> dict[str, Any]:
 
     return {
         "card": torch.cuda.get_device_name(),
+        "driver": _driver(),
         "cuda": ".".join(map(str, cuda.runtime.get_version())),
         "torch": torch.__version__,
         "numba": numba.__version__,
         "python": platform.python_version(),
     }
+
+
+def _driver() -> str:
+    """The driver's version as nvidia-smi, which comes with it, says; "unknown" where that is not on PATH."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
 
 
 def load_results(path: Path) -> tuple[str, list[Measured]]:

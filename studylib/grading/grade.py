@@ -112,7 +112,7 @@ class Child:
 
     def __init__(self, function: Callable[[int], None], limits: Limits):
         self.limits, self.answer = limits, b""
-        self.until = time.monotonic() + limits.seconds
+        self.until = time.monotonic() + limits.patience
         self.read, write = os.pipe()
         os.set_blocking(self.read, False)
         self.pid = os.fork()

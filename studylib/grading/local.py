@@ -31,7 +31,7 @@ def import_apart(path: Path) -> str:
     """Why a file cannot be imported, or an empty text."""
     command = [sys.executable, "-m", "studylib.grading.isolation", str(path.resolve())]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=IMPORT.seconds + 10, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=IMPORT.patience, check=False)
     except subprocess.TimeoutExpired:
         return ended(-9, IMPORT)
     try:
