@@ -19,7 +19,7 @@ def schedule(course: Course, now: datetime.datetime) -> Table:
     today = now.date()
     marked = course.this_week(today)
     word, marked = ("this week", marked) if marked else ("next", course.next(today))
-    table = Table(title=course.group.title, caption=None if marked else _no_meeting_ahead(course))
+    table = Table(title=course.group.title, caption=None if marked else no_meeting_ahead(course))
     for column in ("", "week", "date", "meeting", "topic", "who"):
         table.add_column(column, style="bold" if column == "" else None)
     for week in course.weeks:
@@ -70,7 +70,7 @@ def coming(course: Course, person: str, now: datetime.datetime) -> Group:
     today = now.date()
     week = course.next(today)
     if week is None:
-        lines = [_no_meeting_ahead(course)]
+        lines = [no_meeting_ahead(course)]
     else:
         date = course.date(week)
         assert date is not None
@@ -106,7 +106,8 @@ def day(date: datetime.date | None) -> str:
     return f"{date:%A} {date.day} {date:%B %Y}" if date else NOT_SET
 
 
-def _no_meeting_ahead(course: Course) -> str:
+def no_meeting_ahead(course: Course) -> str:
+    """Why there is no next meeting, and what to do about it."""
     last = max((date for week in course.weeks if (date := course.date(week))), default=None)
     if last is None:
         return "No meeting has a date: set start and weekday in group.toml."
