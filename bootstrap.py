@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 HELP = """\
-make lab         open JupyterLab on the first week; seconds, but the first time it installs: two minutes
-                 if all packages are cached, else longer by the download of 3 GB
+make lab         open JupyterLab on the course's first page; seconds, but the first time it installs: two
+                 minutes if all packages are cached, else longer by the download of 3 GB
 make test        everything that CI runs, installing first where needed; about 15 minutes on two cores
 make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
+make site        build the course's website in build/site/ from what is stored; about a minute
 make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py
 make lock        write constraints.txt anew from pyproject.toml; seconds; UPGRADE=1 takes the newest versions
 make clean       remove build/ and caches; .venv (7 GB) and data/ stay
@@ -41,7 +42,12 @@ PROGRESS = re.compile(r"^(Resolved|Downloading|Downloaded|Prepared|Installed|Byt
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
+    # Pages are read; a week's .py is a notebook (the other .py files are text: studylib/course/labextension).
+    "@jupyterlab/docmanager-extension:plugin": {
+        "defaultViewers": {"markdown": "Markdown Preview", "python": "Jupytext Notebook", "python-text": "Editor"}
+    },
 }
+LAB_EXTENSION = "studylib/course/labextension"
 # Quiet, and a kernel that does not warn that the line to it is not encrypted, because it is.
 LAB_OPTIONS = ["--log-level=WARN", "--MappingKernelManager.transport_encryption=auto"]
 
@@ -207,12 +213,30 @@ def start(command):
             continue
 
 
-def lab(arguments):
-    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+def first_page():
+    """What JupyterLab opens on: the course's first page, written anew; where it can't be, the first notebook."""
+    code, lines = run([BIN / "study", "front"], show=None)
+    if code == 0:
+        return "weeks/START.md"
+    say(f"  warning: no first page ({last_line(lines)})")
+    first = next(iter(sorted(ROOT.glob("weeks/*/[0-9]*.ipynb"))), ROOT / "README.md")
+    return first.relative_to(ROOT).as_posix()
+
+
+def set_up_lab(share):
+    """Write our settings and our small extension where JupyterLab looks for them, VENV/share/jupyter."""
+    settings = share / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
     (settings / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=1))
-    first = next(iter(sorted(ROOT.glob("weeks/*/[0-9]*.ipynb"))), ROOT / "README.md")
-    page = first.relative_to(ROOT).as_posix()
+    extension = share / "labextensions" / "study-course"
+    shutil.rmtree(str(extension), ignore_errors=True)
+    if (ROOT / LAB_EXTENSION).is_dir():
+        shutil.copytree(str(ROOT / LAB_EXTENSION), str(extension))
+
+
+def lab(arguments):
+    set_up_lab(VENV / "share" / "jupyter")
+    page = first_page()
     options = [*LAB_OPTIONS, f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # in a container there is often nobody but root
@@ -224,7 +248,20 @@ def lock():
     make_venv()
     if not bring_uv():
         raise Failure("uv is needed for this and pip cannot install it")
-    command = [PYTHON, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "lab", "--extra", "site", "--extra", "test"]
+    command = [
+        PYTHON,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--extra",
+        "lab",
+        "--extra",
+        "site",
+        "--extra",
+        "test",
+    ]
     command += ["--universal", "--python-version", "3.11.0", "--no-header", "--no-annotate", "-o", "constraints.txt"]
     check_client("resolving", *run(command + (["--upgrade"] if os.environ.get("UPGRADE") else [])))
     say("constraints.txt is written; the next make installs from it")
@@ -245,6 +282,7 @@ def main(arguments):
         "lab": lambda: lab(arguments[1:]),
         "test": lambda: start([PYTHON, ROOT / "tests" / "stages.py", f"{time.time() - BEGAN:.0f}"]),
         "weeks": lambda: start([BIN / "study", "run"] + arguments[1:]),
+        "site": lambda: start([BIN / "study", "site"] + arguments[1:]),
         "notebooks": lambda: start([BIN / "study", "run", "--save"] + arguments[1:]),
         "setup": lambda: 0,
     }

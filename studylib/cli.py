@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from studylib.course import commands as course_commands
+from studylib.course import publish
 from studylib.grading import commands
 from studylib.plain_errors import plain_errors
 
@@ -115,3 +116,4 @@ def ledger(
 
 app.add_typer(commands.app)
 app.add_typer(course_commands.app)
+app.add_typer(publish.app)

@@ -42,3 +42,22 @@ def address(
             if addresses.dress_week(source, found):
                 typer.echo(f"weeks/{name}: brought up to date")
         typer.echo(found)
+
+
+@app.command(hidden=True)
+def front() -> None:
+    """Write the page that JupyterLab opens on; `make lab` calls it."""
+    import datetime
+    from contextlib import suppress
+
+    from studylib.course import claims
+    from studylib.course import front as pages
+    from studylib.course.group import load
+    from studylib.grading import record
+
+    with plain_errors():
+        course, person = load(), ""
+        with suppress(ValueError):  # without git or a name, nobody's topics are shown
+            person = claims.git_name(course.root)
+        verdicts = {name: verdict["state"] for name, verdict in record.read()["verdicts"].items()}
+        typer.echo(pages.write(course, person, verdicts, datetime.datetime.now().astimezone()))

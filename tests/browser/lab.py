@@ -41,8 +41,8 @@ def find_browser() -> str | None:
 
 
 def copy_course(folder: Path, root: Path = ROOT) -> Path:
-    """A copy of weeks/ and data/ of `root` in `folder`: running and saving there leaves the repository as it is."""
-    for name in ("weeks", "data"):
+    """A copy of what participants work in, of `root`, in `folder`: saving there leaves the repository as it is."""
+    for name in ("weeks", "data", "exercises"):
         if (root / name).exists():
             shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -70,6 +70,7 @@ class Lab:
             file = folder / "settings" / f"{plugin.replace(':', '/')}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(values | ALL_CELLS.get(plugin, {})))
+        shutil.copytree(ROOT / bootstrap.LAB_EXTENSION, folder / "data" / "labextensions" / "study-course")
         options = [f"--port={self.port}", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
         options += ["--no-browser", "--ip=127.0.0.1", "--allow-root", *bootstrap.LAB_OPTIONS]
         command = [sys.executable, "-m", "jupyterlab", *options]
