@@ -1,0 +1,160 @@
+"""The doctor finds what is wrong with a machine, says what to do, and is content with a good one."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+from typer.testing import CliRunner
+
+from studylib import gpu as emulator
+from studylib.cli import app
+from studylib.course import doctor, files
+
+CARD = doctor._Card("NVIDIA H100", "580.65", (13, 0))
+
+
+def test_every_check_passes_here_but_for_what_a_machine_may_lack(tmp_path):
+    """JupyterLab is started for this. Git's name and MNIST are not everybody's; nothing else may be missing."""
+    found = {finding.what: finding for finding in doctor.findings(files.ROOT)}
+    assert len(found) == len(doctor.CHECKS)
+    assert [f.what for f in found.values() if f.level == "problem"] == [], "\n".join(map(str, found.values()))
+    assert {f.what for f in found.values() if f.level == "note"} <= {"git", "data", "CUDA toolkit"}
+    assert "starts (server" in found["JupyterLab"].found
+
+
+def test_a_finding_says_what_to_do():
+    shown = str(doctor.Finding("problem", "disk", "1 GB free", "make room"))
+    assert shown.splitlines() == ["problem  disk: 1 GB free", "         do: make room"]
+    assert str(doctor.Finding("ok", "disk", "50 GB free")) == "ok       disk: 50 GB free (nothing to do)"
+
+
+def test_a_python_that_the_course_does_not_allow(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 4))
+    finding = doctor.python(files.ROOT)
+    assert finding.level == "problem" and finding.found.startswith("3.10.4, expected <3.14,>=3.11")
+
+
+def test_packages_that_are_missing_or_of_another_version(tmp_path):
+    (tmp_path / "constraints.txt").write_text(
+        "# head\nnumpy==0.1\nno-such-thing==1.0\nabsent==1 ; python_version < '3'\n"
+    )
+    finding = doctor.packages(tmp_path)
+    assert finding.level == "problem" and "make lab" in finding.do
+    assert "numpy " in finding.found and "(pinned ==0.1), no-such-thing missing (pinned ==1.0)" in finding.found
+    assert "absent" not in finding.found
+    (tmp_path / "constraints.txt").write_text("numpy=0.1\n")
+    assert "git restore constraints.txt" in doctor.packages(tmp_path).do
+
+
+def test_without_git_or_a_name_it_is_a_note(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    finding = doctor.git(tmp_path)
+    assert finding.level == "note" and "study claim" in finding.do
+
+
+@pytest.mark.parametrize(
+    ("card", "mode", "toolkit", "variable", "level", "found"),
+    [
+        (None, "emulator", "13.0.88", "", "ok", "kernels run on the emulator"),
+        (CARD, "gpu", "13.0.88", "", "ok", "NVIDIA H100, driver 580.65, CUDA 13.0"),
+        (CARD, "gpu", "13.1.5", "", "problem", "its driver takes CUDA 13.0, the toolkit writes 13.1"),
+        (CARD, "emulator", "13.0.88", "", "problem", "but Numba cannot use it"),
+        (CARD, "emulator", "13.0.88", "emulator", "note", "not used: STUDYLIB_GPU=emulator is set"),
+    ],
+)
+def test_the_card_its_driver_and_the_toolkit(monkeypatch, card, mode, toolkit, variable, level, found):
+    monkeypatch.setattr(doctor, "_card", lambda: card)
+    monkeypatch.setattr(emulator, "mode", lambda: mode)
+    monkeypatch.setattr(doctor, "_version", lambda package: toolkit)
+    monkeypatch.setenv("STUDYLIB_GPU", variable)
+    finding = doctor.gpu(files.ROOT)
+    assert finding.level == level and found in finding.found
+
+
+def test_what_the_driver_s_program_prints_is_read(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        '#!/bin/sh\nif [ $# -eq 2 ]; then echo "NVIDIA A100, 80GB, 570.12"; '
+        'else echo "| Driver Version: 570.12   CUDA Version: 12.8 |"; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert doctor._card() == doctor._Card("NVIDIA A100, 80GB", "570.12", (12, 8))
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed: no communication with the driver'\nexit 9\n")
+    assert doctor._card() is None
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert doctor._card() is None
+
+
+@pytest.mark.parametrize("error", [emulator.NotAvailable, emulator.CompileError])
+def test_a_toolkit_of_two_releases_is_a_problem(monkeypatch, error):
+    def compile(*_):
+        message = "NVVM and ptxas are of different CUDA releases:\n    nvidia-nvvm 13.5"
+        raise error(message) if error is emulator.NotAvailable else error(message, "x.py", 3)
+
+    monkeypatch.setattr(emulator, "compile", compile)
+    monkeypatch.setattr(sys, "platform", "linux")
+    finding = doctor.toolkit(files.ROOT)
+    assert finding.level == "problem" and "different CUDA releases" in finding.found and "make lab" in finding.do
+    monkeypatch.setattr(sys, "platform", "darwin")
+    if error is emulator.NotAvailable:
+        assert doctor.toolkit(files.ROOT).level == "note"
+
+
+def test_missing_or_damaged_data_is_a_note(tmp_path):
+    from studylib import data
+
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    name = next(iter(data.SHA256))
+    (folder / name).write_bytes(b"damaged")
+    finding = doctor.data(tmp_path)
+    assert finding.level == "note" and name in finding.found and "python -m studylib.data" in finding.do
+
+
+def test_a_full_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=0.3e9))
+    finding = doctor.disk(tmp_path)
+    assert finding.level == "problem" and finding.found == "0.3 GB free, 2 wanted"
+
+
+def test_a_jupyterlab_that_dies_is_shown_with_its_last_line(tmp_path, monkeypatch):
+    command = [sys.executable, "-c", "raise SystemExit('no module named jupyterlab')"]
+    monkeypatch.setattr(doctor, "_lab_command", lambda root, port: command)
+    finding = doctor.jupyterlab(tmp_path)
+    assert finding.level == "problem" and "does not answer: no module named jupyterlab" in finding.found
+
+
+def test_a_jupyterlab_that_never_answers_is_stopped(tmp_path, monkeypatch):
+    started = []
+
+    def popen(*arguments, **options):
+        started.append(real(*arguments, **options))
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(doctor.subprocess, "Popen", popen)
+    monkeypatch.setattr(doctor, "LAB_SECONDS", 0.3)
+    monkeypatch.setattr(
+        doctor, "_lab_command", lambda root, port: [sys.executable, "-c", "import time; time.sleep(60)"]
+    )
+    assert doctor.jupyterlab(tmp_path).level == "problem"
+    assert started[0].poll() is not None
+
+
+def test_a_check_that_breaks_down_is_a_finding_and_the_others_go_on(monkeypatch, tmp_path):
+    def broken(root):
+        raise OSError("cannot read constraints.txt")
+
+    monkeypatch.setattr(doctor, "CHECKS", (broken, doctor.disk))
+    first, second = doctor.findings(tmp_path)
+    assert (first.level, first.what, first.found) == ("problem", "broken", "cannot read constraints.txt")
+    assert second.what == "disk"
+
+
+def test_the_command_fails_where_something_does_not_work(monkeypatch):
+    for level, status in (("ok", 0), ("note", 0), ("problem", 1)):
+        monkeypatch.setattr(doctor, "findings", lambda root, level=level: [doctor.Finding(level, "disk", "x", "y")])
+        result = CliRunner().invoke(app, ["doctor"])
+        assert result.exit_code == status and result.stdout.startswith(f"{level:8s} disk: x")
