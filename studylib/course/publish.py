@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from studylib.course.commands import _now
 from studylib.plain_errors import plain_errors
 
 app = typer.Typer()
@@ -18,7 +19,7 @@ def site() -> None:
     from studylib.course.site import build
 
     with plain_errors():
-        typer.echo(f"wrote {build()}")
+        typer.echo(f"wrote {build(_now())}")
 
 
 @app.command()
@@ -47,7 +48,6 @@ def address(
 @app.command(hidden=True)
 def front() -> None:
     """Write the page that JupyterLab opens on; `make lab` calls it."""
-    import datetime
     from contextlib import suppress
 
     from studylib.course import claims
@@ -60,4 +60,4 @@ def front() -> None:
         with suppress(ValueError):  # without git or a name, nobody's topics are shown
             person = claims.git_name(course.root)
         verdicts = {name: verdict["state"] for name, verdict in record.read()["verdicts"].items()}
-        typer.echo(pages.write(course, person, verdicts, datetime.datetime.now().astimezone()))
+        typer.echo(pages.write(course, person, verdicts, _now()))

@@ -3,6 +3,7 @@
 `study site` writes the pages' sources to build/site-src and the site to build/site.
 """
 
+import datetime
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -18,12 +19,12 @@ HERE = Path(__file__).parent
 NEEDED = ("sphinx", "myst-nb", "sphinx-book-theme", "sphinx-mathjax-offline")
 
 
-class SiteError(RuntimeError):
+class SiteError(ValueError):
     """Sphinx found something wrong with the pages; what it is stands above, in its own words."""
 
 
-def build(root: Path = files.ROOT) -> Path:
-    """Build the site of the course under `root` and return its first page, build/site/index.html.
+def build(now: datetime.datetime, root: Path = files.ROOT) -> Path:
+    """Build the site of the course under `root`, with the claims as they stand `now`; return build/site/index.html.
 
     Raises SiteError where a page is wrong (a link to a page that is not there, a heading out of order), and ValueError
     or OSError where the course's files are.
@@ -36,7 +37,7 @@ def build(root: Path = files.ROOT) -> Path:
     source, target = root / "build" / "site-src", root / "build" / "site"
     shutil.rmtree(source, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
-    write_pages(course, source)
+    write_pages(course, now, source)
     title = course.group.title
     quiet = ["-q", "-W", "--keep-going", "-j", "auto"]
     names = ["-D", f"project={title}", "-D", f"html_title={title}"]
@@ -59,12 +60,12 @@ def build(root: Path = files.ROOT) -> Path:
     return target / "index.html"
 
 
-def write_pages(course: Course, source: Path) -> None:
+def write_pages(course: Course, now: datetime.datetime, source: Path) -> None:
     """Write the sources of all pages to the folder `source`."""
     checks = {key: ledger.check(key) for key in ledger.papers()}
     texts = {
         "index.md": "",
-        "schedule.md": pages.schedule(course),
+        "schedule.md": pages.schedule(course, now),
         "papers/index.md": pages.papers_page(course, checks),
         "papers/differences.md": pages.differences_page(checks),
         "exercises/index.md": pages.exercises_page(),
@@ -75,17 +76,17 @@ def write_pages(course: Course, source: Path) -> None:
         texts["survey.md"] = pages.survey_page(ledger.survey())
     texts["index.md"] = pages.home(course, survey is not None)
     for key in dict.fromkeys([*(paper.key for paper in course.papers), *checks]):
-        texts[f"papers/{key}.md"] = pages.paper_page(course, key, checks.get(key))
+        texts[f"papers/{key}.md"] = pages.paper_page(course, key, checks.get(key), now)
     for name in kernels.weeks():
         texts[f"exercises/{name}.md"] = pages.cards_page(name)
     for week in course.weeks:
         twin = week.folder / f"{week.name}.ipynb"
-        texts[f"weeks/{week.name}/index.md"] = pages.week_page(course, week, twin.exists())
+        texts[f"weeks/{week.name}/index.md"] = pages.week_page(course, week, now, twin.exists())
         if twin.exists():
             page = pages.notebook_page(notebooks.read_twin(twin))
             texts[f"weeks/{week.name}/{week.name}.ipynb"] = nbformat.writes(page)
         for topic in course.topics_of(week):
-            texts[f"weeks/{week.name}/{topic.name}/notes.md"] = pages.notes_page(topic)
+            texts[f"weeks/{week.name}/{topic.name}/notes.md"] = pages.notes_page(topic, now)
     for badge in (course.root / "weeks").glob("*.svg"):
         _copy(badge, source / "weeks" / badge.name)
     for name, text in texts.items():

@@ -1,5 +1,6 @@
 """The site's pages as Markdown, each from the files that the course is made of."""
 
+import datetime
 import re
 from collections.abc import Iterable
 from html import escape
@@ -8,6 +9,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 
 from studylib import kernels, ledger
+from studylib.course import tables
 from studylib.course.group import AREAS, Course, Paper
 from studylib.course.topic import Topic
 from studylib.course.week import Week
@@ -18,6 +20,7 @@ from studylib.ledger.tables import MARKS, summary
 Checks = dict[str, ledger.Checked]
 TITLES = {"compression": "Compression", "designs": "Efficient designs", "segmentation": "Semantic segmentation",
           "search": "Architecture search", "GPU": "GPU programming", "theory": "Theory"}  # fmt: skip
+SURVEY = "![Top-1 error against multiply-adds for the networks of the course](survey.png)"
 STATES_EXPLAINED = """\
 *Read*: the topic's notes answer all questions. *Claimed*: somebody presents it. *Derived*: a notebook has a section on
 it. *Checked*: printed numbers come out when they are computed again."""
@@ -27,11 +30,7 @@ STATES = ("read", "claimed", "derived", "checked")
 
 def home(course: Course, survey: bool) -> str:
     """The first page: what the group is, its meetings, the survey figure, and the tree of all pages."""
-    figure = (
-        "[![Top-1 error against multiply-adds for the networks of the course](survey.png)](survey.md)\n"
-        if survey
-        else ""
-    )
+    figure = f"[{SURVEY}](survey.md)\n\n*Errors are the papers' own, multiply-adds are counted here.*" if survey else ""
     weeks = [f"weeks/{week.name}/index" for week in course.weeks]
     return f"""# {course.group.title}
 
@@ -42,6 +41,7 @@ def home(course: Course, survey: bool) -> str:
 {schedule_table(course)}
 
 {figure}
+
 The [papers](papers/index.md) with what they print and what comes out, the [exercises](exercises/index.md) on the GPU,
 and the [numbers that do not come out](papers/differences.md).
 
@@ -55,23 +55,20 @@ and the [numbers that do not come out](papers/differences.md).
 """
 
 
-def schedule(course: Course) -> str:
+def schedule(course: Course, now: datetime.datetime) -> str:
     """The meetings with their dates, and every topic with who has claimed it."""
     parts = ["# Schedule", schedule_table(course)]
     parts += [
         f"Claim a topic: `study claim TOPIC`. The participants: {_listed([p.name for p in course.group.participants])}."
     ]
     for week in course.weeks:
-        day = course.date(week)
-        parts += [
-            f"## {_week_title(week)}",
-            " · ".join(word for word in (f"{day:%A, %-d %B %Y}" if day else "", course.place(week)) if word),
-            topics_table(course, course.topics_of(week), f"weeks/{week.name}/"),
-        ]
+        topics = topics_table(course, course.topics_of(week), now, f"weeks/{week.name}/")
+        parts += [f"## {_week_title(week)}", _when_and_where(course, week), topics]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def schedule_table(course: Course) -> str:
+    """The meetings in short; `course.js` marks the next one on the day on which the page is read."""
     rows = []
     for week in course.weeks:
         day = course.date(week)
@@ -82,7 +79,7 @@ def schedule_table(course: Course) -> str:
                 [
                     ("week", f'<a href="weeks/{week.name}/index.html">{week.number}</a>{mark}'),
                     ("date", str(day or "")),
-                    ("meeting", f"<div><strong>{escape(week.title)}</strong><ol>{hours}</ol></div>"),
+                    ("meeting", f"<strong>{escape(week.title)}</strong><ol>{hours}</ol>"),
                     ("presented by", escape(", ".join(_people(course.topics_of(week))))),
                 ],
                 f' data-date="{day}"' if day else "",
@@ -91,14 +88,14 @@ def schedule_table(course: Course) -> str:
     return _table(["week", "date", "meeting", "presented by"], rows)
 
 
-def topics_table(course: Course, topics: list[Topic], base: str = "") -> str:
+def topics_table(course: Course, topics: list[Topic], now: datetime.datetime, base: str = "") -> str:
     """Topics with their hour, owner, papers and notes; links are relative to `base`, the way to the week's folder."""
     up = "" if base else "../../"
     rows = []
     for topic in topics:
         papers = [course.paper(key) for key in topic.papers]
         links = ", ".join(f'<a href="{up}papers/{paper.key}.html">{escape(paper.name)}</a>' for paper in papers)
-        owner = escape(" and ".join(topic.claim.people)) if topic.claim else "<em>free</em>"
+        owner = escape(tables.presenters(topic, now))
         rows.append(
             _row(
                 [
@@ -112,23 +109,21 @@ def topics_table(course: Course, topics: list[Topic], base: str = "") -> str:
     return _table(["hour", "topic", "presented by", "papers"], rows) if rows else ""
 
 
-def week_page(course: Course, week: Week, has_notebook: bool) -> str:
+def week_page(course: Course, week: Week, now: datetime.datetime, has_notebook: bool) -> str:
     """A meeting: its run sheet, topics, exercises and readings, with the notebook below it in the tree."""
-    day, place, link = course.date(week), course.place(week), course.link(week)
-    facts = [f"{day:%A, %-d %B %Y}" if day else "", place, f"[video call]({link})" if link else ""]
     notebook = f"**[The notebook]({week.name}.ipynb)** derives everything below." if has_notebook else (
         "The notebook of this meeting is not executed yet.")  # fmt: skip
     parts = [
         f"# {_week_title(week)}",
-        " · ".join(fact for fact in facts if fact),
+        _when_and_where(course, week),
         notebook,
         "## Run sheet",
         run_sheet(week, has_notebook),
     ]
-    if topics := topics_table(course, course.topics_of(week)):
+    if topics := topics_table(course, course.topics_of(week), now):
         parts += ["## Topics", topics]
-    if names := kernels.names(week.name) if week.name in kernels.weeks() else []:
-        parts += ["## Exercises", _exercise_list(names, f"../../exercises/{week.name}.md")]
+    if week.exercises:
+        parts += ["## Exercises", _exercise_list(week.exercises, f"../../exercises/{week.name}.md")]
     if week.discussion:
         parts += ["## For the discussion", _bullets(week.discussion)]
     parts += ["## Readings", _bullets(f"[{_plain(reading.title)}]({reading.link})" for reading in week.readings)]
@@ -170,15 +165,13 @@ def notebook_page(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def notes_page(topic: Topic) -> str:
+def notes_page(topic: Topic, now: datetime.datetime) -> str:
     """A topic's reading notes, with its presenter and the way back to the meeting."""
     title, _, rest = topic.notes.read_text(encoding="utf-8").lstrip().partition("\n")
-    owner = f"Presented by {' and '.join(topic.claim.people)}." if topic.claim else f"Free: `study claim {topic.name}`."
+    owner = f"*Presenter:* {_plain(tables.presenters(topic, now))}."
     answered, asked = topic.answered()
     title = title if title.startswith("# ") else f"# {topic.title}\n\n{title}"
-    return (
-        f"{title}\n\n{owner} {answered} of {asked} questions answered. [The meeting](../index.md)\n\n{rest.strip()}\n"
-    )
+    return f"{title}\n\n{owner} *Notes:* {answered} of {asked} questions answered. [The meeting](../index.md)\n\n{rest.strip()}\n"
 
 
 def papers_page(course: Course, checks: Checks) -> str:
@@ -218,7 +211,7 @@ def _numbers(checked: ledger.Checked | None) -> str:
     return f"{good} of {good + verdicts.count('does not reproduce')}"
 
 
-def paper_page(course: Course, key: str, checked: ledger.Checked | None) -> str:
+def paper_page(course: Course, key: str, checked: ledger.Checked | None, now: datetime.datetime) -> str:
     """A paper: its links, topics and state, and its ledger where it has one."""
     paper = next((paper for paper in course.papers if paper.key == key), None)
     parts = []
@@ -230,7 +223,10 @@ def paper_page(course: Course, key: str, checked: ledger.Checked | None) -> str:
             f"*{_plain(paper.title)}*",
             " · ".join(f"<{link}>" for link in paper.all_links),
         ]
-        topics = [f"[{_plain(t.title)}](../weeks/{t.week}/index.md) ({_owner(t)})" for t in course.topics_of(paper)]
+        topics = [
+            f"[{_plain(t.title)}](../weeks/{t.week}/index.md) ({_plain(tables.presenters(t, now))})"
+            for t in course.topics_of(paper)
+        ]
         facts = [f"State: {marks}."]
         if topics:
             facts.append(f"Topic: {', '.join(topics)}.")
@@ -277,7 +273,7 @@ def _ledger_row(row: CheckedRow) -> str:
             ("what", escape(row.what)),
             ("printed", escape(row.printed)),
             ("computed", how if row.compute else ""),
-            ("verdict", f"<div>{mark}{why}</div>"),
+            ("verdict", mark + why),
         ]
     )
 
@@ -300,7 +296,7 @@ def survey_page(points: list[ledger.Point]) -> str:
     head = ["network", "year", "top-1 error, %", "top-5 error, %", "multiply-adds", "parameters", "printed in"]
     return f"""# The survey figure
 
-![Top-1 error against multiply-adds for the networks of the course](survey.png)
+{SURVEY}
 
 The errors are the papers' own, on ImageNet; the multiply-adds and parameters are counted here from the published
 architectures. Errors that were measured in different ways (last column) are not comparable.
@@ -342,12 +338,18 @@ def _week_title(week: Week) -> str:
     return _plain(f"Week {week.number}: {week.title}")
 
 
+def _when_and_where(course: Course, week: Week) -> str:
+    day, place, link = course.date(week), course.place(week), course.link(week)
+    facts = [tables.day(day) if day else "", _plain(place), f"[video call]({link})" if link else ""]
+    return ", ".join(fact for fact in facts if fact)
+
+
 def _people(topics: list[Topic]) -> list[str]:
-    return list(dict.fromkeys(person for topic in topics if topic.claim for person in topic.claim.people))
-
-
-def _owner(topic: Topic) -> str:
-    return " and ".join(topic.claim.people) if topic.claim else "free"
+    """Who presents the topics, and how many are free."""
+    claimed = [topic.claim for topic in topics if topic.claim]
+    free = len(topics) - len(claimed)
+    people = [person for claim in claimed for person in claim.people]
+    return list(dict.fromkeys(people)) + ([f"{free} of {len(topics)} topics free"] if free else [])
 
 
 def _table(head: list[str], rows: list[str], shares: Iterable[int] = ()) -> str:
@@ -360,7 +362,8 @@ def _table(head: list[str], rows: list[str], shares: Iterable[int] = ()) -> str:
 
 def _row(cells: Iterable[tuple[str, str]], attributes: str = "") -> str:
     """A row of (label, HTML); the label is shown where there is no head."""
-    return f"<tr{attributes}>" + "".join(f'<td data-label="{escape(k)}">{v}</td>' for k, v in cells) + "</tr>"
+    found = (f'<td data-label="{escape(label)}"><div>{content}</div></td>' for label, content in cells)
+    return f"<tr{attributes}>{''.join(found)}</tr>"
 
 
 def _bullets(lines: Iterable[str]) -> str:
