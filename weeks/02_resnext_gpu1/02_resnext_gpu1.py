@@ -1,0 +1,1693 @@
+# %% [markdown]
+# # Week 2: many narrow paths, and how a GPU reads memory
+#
+# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/02_resnext_gpu1/02_resnext_gpu1.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/02_resnext_gpu1/02_resnext_gpu1.ipynb)
+#
+# **At the end of this meeting you can**
+#
+# - write a grouped convolution as a block-diagonal one, and say what it saves and what it leaves as it was;
+# - prove that groups which never mix cannot compare two images, and mend it without a single weight;
+# - write ResNeXt's block in three forms and show that they are one function with one gradient;
+# - choose a width for any number of paths at constant cost, and check the paper's tables;
+# - say when a layer of thresholds finds the sparse code of a signal, and when not;
+# - tell from a kernel's source how many warps diverge, which memory lines a warp touches and which banks conflict.
+#
+# Every figure below is computed or asserted by a cell of this notebook. What a paper printed is shown beside it,
+# also where the two disagree.
+
+# %% tags=["remove-cell"]
+# Google Colab opens this file alone: fetch the rest. Anywhere else this cell does nothing.
+import os
+import site
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and not os.path.exists("week.toml"):
+    address = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
+    subprocess.run(["git", "clone", "--depth=1", address, "course"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course"], check=True)
+    site.main()  # this running Python finds the package too
+    os.chdir("course/weeks/02_resnext_gpu1")
+
+# %% tags=["parameters"]
+FAST = True  # False: more training, more data; about ten minutes in place of one
+SEED = 0  # the first of three seeds of every experiment
+DATA = "../../data"  # where `make lab` put the images
+
+# %%
+import math
+from itertools import pairwise, permutations
+from time import perf_counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+from matplotlib.patches import Rectangle
+from numba import cuda, float32
+from sklearn.datasets import load_digits, load_sample_image
+from torch import nn
+
+import studylib
+from studylib import course, data, gpu, ledger, nets, plots
+from studylib.costs import count
+from studylib.nets.resnext import AggregatedBlock
+from studylib.training import Summary, accuracy, fit, over_seeds
+
+plots.use_style()
+torch.set_num_threads(1)  # small networks lose more by waiting for a second core than they gain
+SEEDS = (SEED, SEED + 1, SEED + 2)
+rng = np.random.default_rng(SEED)
+
+# %% [markdown]
+# ## Run sheet
+# Three hours with a break in the first two. The presenter of a topic keeps its minutes; questions close the hours.
+
+# %%
+course.sheet(".")
+
+
+# %% [markdown]
+# # Hour 1: grouped convolutions
+#
+# ## 1.1 A convolution in groups
+#
+# A dense convolution lets every output channel read every input channel. In a **grouped** convolution the $M$ input
+# channels and the $N$ output channels are cut into $g$ groups, and an output channel reads the channels of its own
+# group only. With $G(n)$ for the $M/g$ input channels in the group of output channel $n$:
+#
+# $$y_{n,i,j} = \sum_{m \in G(n)} \sum_{u,v} w_{n,m,u,v}\; x_{m,\,i+u,\,j+v}$$
+#
+# Week 1 wrote a convolution as one matrix product, $Y = W X$: each row of $X$ holds one input channel at one place
+# $(u, v)$ of the window, each column one output pixel. What happens to the matrix $W$ in groups? Each filter keeps the
+# columns of its own group. All others are zero: **$W$ becomes block-diagonal**.
+
+
+# %%
+def im2col(x, K):
+    """x: (M, height, width) -> (M*K*K, height*width): windows as columns, 'same' padding."""
+    x = np.pad(x, ((0, 0), (K // 2, K // 2), (K // 2, K // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (K, K), axis=(1, 2))
+    return windows.transpose(0, 3, 4, 1, 2).reshape(x.shape[0] * K * K, -1)
+
+
+def block_diagonal(blocks):
+    """blocks: (g, rows, columns) -> (g*rows, g*columns), zero outside of the blocks."""
+    g, rows, columns = blocks.shape
+    matrix = np.zeros((g, rows, g, columns))
+    for group, block in enumerate(blocks):
+        matrix[group, :, group, :] = block
+    return matrix.reshape(g * rows, g * columns)
+
+
+def grouped_conv(x, w, groups):
+    """x: (M, height, width), w: (N, M / groups, K, K) -> (N, height, width)."""
+    W = block_diagonal(w.reshape(groups, len(w) // groups, -1))
+    return (W @ im2col(x, w.shape[-1])).reshape(len(w), *x.shape[1:])
+
+
+M, N = 8, 12
+x = load_digits().images[:M]  # eight real digits as the channels, whole numbers from 0 to 16
+for groups in (1, 2, 4):
+    w = rng.integers(-9, 10, (N, M // groups, 3, 3)).astype(float)
+    y = grouped_conv(x, w, groups)
+    by_torch = F.conv2d(torch.from_numpy(x), torch.from_numpy(w), padding=1, groups=groups)
+    assert np.array_equal(y, by_torch.numpy())
+    print(f"groups={groups}: w {w.shape} -> W {(N, M * 9)}, output {y.shape}, torch's to the bit")
+
+# %% [markdown]
+# To the bit, because pixels and weights are whole numbers here: their sums are exact in double precision in any order.
+# So nothing hides behind a tolerance: the operator *is* the block-diagonal matrix. The matrices:
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 1.9), layout="constrained", sharey=True)
+for ax, groups in zip(axes, (1, 2, 4)):
+    w = rng.standard_normal((groups, N // groups, M // groups * 9))
+    W = block_diagonal(w)
+    ax.imshow(np.where(W == 0, np.nan, W), cmap="cividis", aspect="auto", interpolation="none")
+    ax.set_title(f"groups = {groups}: {w.size} weights", fontweight="normal", fontsize=9)
+    ax.set_xticks(range(0, 72, 9), range(M))
+axes[1].set_xlabel("input channel, nine places of the window each")
+axes[0].set_ylabel("output channel")
+fig.suptitle(
+    "g groups: only the g blocks on the diagonal are left",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+
+# %% [markdown]
+# ## 1.2 What groups save, and what they do not
+#
+# Each of the $g$ blocks has $\frac{N}{g} \times \frac{M}{g} K^2$ weights, so
+#
+# | | dense | $g$ groups |
+# |---|---|---|
+# | parameters | $K^2 M N$ | $K^2 M N / g$ |
+# | multiply-adds, $P$ output pixels | $K^2 M N P$ | $K^2 M N P / g$ |
+# | activation bytes, 32-bit floats | $4 N P$ | $4 N P$ |
+#
+# The last row is the catch: as much data moves as before, for a $g$-th of the work. Section 2.4 meets it again.
+
+# %%
+M, N, K, side = 128, 256, 3, 28
+for groups in (1, 2, 8, 32, 128):
+    layer = nn.Conv2d(M, N, K, padding=1, groups=groups, bias=False)
+    cost = count(layer, (M, side, side))
+    assert cost.params == K**2 * M * N // groups and cost.macs == cost.params * side**2
+    assert cost.activation_bytes == 4 * N * side**2
+    moved = 4 * (M * side**2 + cost.params + N * side**2)  # input, weights and output, once each
+    print(
+        f"groups={groups:3d}: {cost.params:7,d} parameters {cost.macs / 1e6:6.1f} M multiply-adds"
+        f" {cost.activation_bytes / 1e6:.2f} MB of activations"
+        f" {cost.macs / moved:5.1f} multiply-adds a byte"
+    )
+
+# %% [markdown]
+# With as many groups as input channels this is week 1's depthwise convolution. In between lies everything of this week.
+#
+# ## 1.3 AlexNet's towers
+#
+# Groups were not invented to save anything on purpose. AlexNet (2012) did not fit into one graphics card of three
+# gigabytes, so its kernels were put on two, half on each: two **towers**. The kernels of layers 2, 4 and 5 read only
+# the maps on their own card; those of layer 3 read both. In today's words: `groups=2` in three of five convolutions.
+
+# %%
+with torch.device("meta"):  # shapes only; no number is computed
+    towers, one = nets.alexnet(groups=2), nets.alexnet(groups=1)
+costs = {name: count(net, (3, 224, 224)) for name, net in (("two", towers), ("one", one))}
+convs = {name: [row for row in cost.rows if row.type == "Conv2d"] for name, cost in costs.items()}
+print(f"{'':8s}{'weights: two towers':>20s}{'one':>11s}{'MACs: two towers':>20s}{'one':>9s}")
+for n, (two, whole) in enumerate(zip(convs["two"], convs["one"]), 1):
+    print(
+        f"conv{n}   {two.weights:20,d}{whole.weights:11,d}"
+        f"{two.macs / 1e6:18.1f} M{whole.macs / 1e6:7.1f} M"
+    )
+    assert whole.weights == two.weights * (2 if n in (2, 4, 5) else 1)
+saved = sum(row.weights for row in convs["one"]) - sum(row.weights for row in convs["two"])
+assert saved == costs["one"].params - costs["two"].params
+print(
+    f"network {costs['two'].params:20,d}{costs['one'].params:11,d}"
+    f"{costs['two'].macs / 1e6:18.1f} M{costs['one'].macs / 1e6:7.1f} M"
+)
+print(
+    f"saved: {saved / costs['one'].params:.1%} of the parameters, "
+    f"{1 - costs['two'].macs / costs['one'].macs:.0%} of the multiply-adds"
+)
+
+# %%
+names = [f"conv{n}" for n in range(1, 6)]
+fig, ax = plt.subplots(figsize=(7.5, 2.3), layout="constrained")
+whole = [row.macs / 1e6 for row in convs["one"]]
+two = [row.macs / 1e6 for row in convs["two"]]
+ax.barh(names, whole, color="white", edgecolor=plots.GREY, hatch="///", label="saved by towers")
+ax.barh(names, two, color=plots.BLUE, label="two towers")
+ax.invert_yaxis()
+ax.set(
+    xlabel="multiply-adds for one image, millions",
+    title="Two towers halve three convolutions out of five",
+)
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# The towers save a third of the arithmetic and next to none of the parameters, which sit in the fully connected
+# layers. Do the papers count them? The ledger computes each printed number from the architecture. MobileNet and
+# ShuffleNet print AlexNet's cost: it comes out with towers only (the `alexnet` that `torchvision` ships is another
+# network, with one tower and other widths). And Deep Compression's list of its weights has the towers in conv2.
+
+# %%
+display(ledger.check("alexnet", where="Sec. 3.5"))
+display(ledger.check("alexnet", where="MobileNet, Table 9"))
+display(ledger.check("deep_compression", where="Table 4, conv2"))
+assert not 715e6 < costs["one"].macs < 725e6  # without towers nobody's 720 million comes out
+
+# %% [markdown]
+# What did the towers do to accuracy? The paper's only figures compare with a net of *half the kernels* on one card,
+# not with one tower of the same width, so they say that a wider net is better, and nothing about groups:
+
+# %%
+display(ledger.check("alexnet", where="Sec. 3.2"))
+
+
+# %% [markdown]
+# ## 1.4 What groups cannot express
+#
+# AlexNet's layer 3 reads both towers. What if no layer did? Stack grouped convolutions, with ReLU and batch norm
+# (both work on each channel by itself), and the network falls into $g$ separate networks until the last linear layer,
+# which only adds up what they say. Put one image into the first group and another into the second. Whatever is
+# learnt, the output is
+#
+# $$s(x_1, x_2) = f(x_1) + g(x_2).$$
+#
+# Now ask it: *do the two images show the same digit?* Such a sum cannot know. Let $x_1, x_1'$ be any two images for the
+# first place, $x_2, x_2'$ for the second. Then
+#
+# $$s(x_1, x_2) + s(x_1', x_2') = s(x_1, x_2') + s(x_1', x_2),$$
+#
+# since both sides are $f(x_1) + f(x_1') + g(x_2) + g(x_2')$. Take $x_1, x_2$ two sevens and $x_1', x_2'$ two threes.
+# The left side adds up two *same* pairs, the right side two *different* ones. If "same" means $s > 0$, the left side
+# should be positive and the right side negative, but they are equal: **of these four answers at least one is wrong**.
+#
+# How well can a sum do, over all ten digits? There are two questions here with two answers.
+#
+# **The loss.** Training minimises the cross-entropy, expected over pairs of which half show the same digit, digits
+# uniform. Suppose some $f, g$ were good. Rename the ten digits by any permutation, in both images at once: the task
+# is the same, so the renamed $f, g$ are as good. Now average the sums over all permutations. The average is a
+# constant, for no digit differs from another in it, and since the loss is convex, averaging made it no worse. So the
+# best sum is a constant, the best constant is 0, and its loss is $\ln 2$. A program that searches for a better one
+# fails:
+
+# %%
+DIGITS = 10
+same = torch.eye(DIGITS, dtype=torch.float64)
+probability = same / (2 * DIGITS) + (1 - same) / (2 * DIGITS * (DIGITS - 1))
+
+
+def expected_loss(s):
+    """Cross-entropy of the logits s (first digit, second digit), expected over all pairs."""
+    return (probability * F.binary_cross_entropy_with_logits(s, same, reduction="none")).sum()
+
+
+for seed in SEEDS:
+    start = torch.randn(2, DIGITS, dtype=torch.float64, generator=torch.manual_seed(seed))
+    f, g = 3 * start
+    f.requires_grad_(), g.requires_grad_()
+    search = torch.optim.LBFGS([f, g], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure(f=f, g=g, search=search):
+        search.zero_grad()
+        loss = expected_loss(f[:, None] + g[None, :])
+        loss.backward()
+        return loss
+
+    before, _ = expected_loss(f[:, None] + g[None, :]).item(), search.step(closure)
+    best = f[:, None] + g[None, :]
+    assert math.log(2) - 1e-12 < expected_loss(best).item() < math.log(2) + 1e-6
+    assert best.abs().max() < 0.01  # it has found the constant 0
+    print(
+        f"seed {seed}: loss {before:.3f} -> {expected_loss(best):.6f}, ln 2 = {math.log(2):.6f}"
+    )
+
+# %% [markdown]
+# **The accuracy** is another matter, for it only asks on which side of zero $s$ lies. Sort the first digits by $f$:
+# the larger $f(a)$, the more second digits $b$ are called "same" ($g(b) > -f(a)$), and each such set contains the
+# ones before it. If all ten *same* pairs are to be right, these nested sets must grow by one digit at a time, and so
+# call $0 + 1 + \dots + 9 = 45$ of the 90 *different* pairs "same" as well. Half of the one kind right and all of the
+# other: 75 %. Giving up some same pairs gains no more than it loses. We try every order of the numbers $f(a)$ and
+# $-g(b)$ for a few digits:
+
+
+# %%
+def best_accuracy(digits):
+    """The most that the sign of f(a) + g(b) can reach, over all orders of f and -g."""
+    orders = np.array(list(permutations(range(2 * digits))))
+    says_same = orders[:, :digits, None] > orders[:, None, digits:]  # f(a) > -g(b)
+    equal = np.eye(digits, dtype=bool)
+    right_same = says_same[:, equal].mean(axis=1)
+    right_different = 1 - says_same[:, ~equal].mean(axis=1)
+    return ((right_same + right_different) / 2).max()
+
+
+for digits in (2, 3, 4):
+    assert best_accuracy(digits) == 0.75
+    print(f"{digits} digits: at best {best_accuracy(digits):.0%} right")
+a, b = np.arange(DIGITS)[:, None], np.arange(DIGITS)[None, :]
+says_same = (b - a + 0.5) > 0  # a sum: f(a) = 0.5 - a, g(b) = b, "is the first no larger?"
+right = np.where(a == b, says_same, ~says_same)
+reached = (right[a == b].mean() + right[a != b].mean()) / 2
+assert reached == 0.75
+print(f"10 digits: f(a) = 0.5 - a, g(b) = b reaches {reached:.0%}")
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.9), layout="constrained")
+for ax, answers, name in (
+    (axes[0], a == b, "asked: the diagonal"),
+    (axes[1], says_same, "best a sum can say: a staircase"),
+):
+    ax.imshow(answers, cmap="Blues", vmin=0, vmax=1.5)
+    ax.set(xlabel="second digit b", xticks=range(10), yticks=range(10))
+    ax.set_title(name, fontsize=9, fontweight="normal")
+axes[0].set_ylabel("first digit a")
+fig.suptitle(
+    'Dark: called "same". A sum f(a) + g(b) > 0 is a staircase, never a diagonal',
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+
+# %% [markdown]
+# (If images of one digit differ, $f(x_1)$ and $g(x_2)$ differ too. Both results stay: put the mean over a digit's
+# images into the first, by convexity again; and average the second over draws of one image a digit.) So a network
+# without mixing that *minimises* the loss ends near the constant, and near chance; the 75 % are out of the loss's
+# sight. What must change is the form of the sum.
+#
+# ## 1.5 Channel shuffle
+#
+# The cheapest way to mix is to deal the channels out anew between two layers, so that each group of the next layer
+# gets some of each group of the last. Write channel $c$ as (group, place within the group) and exchange the two. That
+# is ShuffleNet's **channel shuffle** (arXiv 1707.01083, Section 3.1): a reshape and a transpose, no weight, no
+# multiply-add.
+
+
+# %%
+def channel_shuffle(x, groups):
+    """x: (batch, channels, height, width); the transposition of (groups, channels / groups)."""
+    batch, channels, height, width = x.shape
+    dealt = x.reshape(batch, groups, channels // groups, height, width).transpose(1, 2)
+    return dealt.reshape(batch, channels, height, width)
+
+
+x = torch.arange(12.0).reshape(1, 12, 1, 1).double()
+for groups in (2, 3, 4):
+    assert torch.equal(channel_shuffle(x, groups), nn.ChannelShuffle(groups)(x))
+assert count(nn.ChannelShuffle(3), (12, 8, 8)).macs == 0
+print("before", x.flatten().int().tolist())
+print("after ", channel_shuffle(x, 3).flatten().int().tolist(), " (3 groups)")
+
+# %% [markdown]
+# Which input channels can reach which output channels? One grouped layer connects what its blocks connect; two layers,
+# what the product of their matrices connects. With $g$ groups of at least $g$ channels, two layers with a shuffle
+# between them reach everything:
+
+# %%
+CHANNELS, GROUPS = 16, 4
+layer = block_diagonal(np.ones((GROUPS, CHANNELS // GROUPS, CHANNELS // GROUPS)))
+numbers = torch.arange(CHANNELS).reshape(1, CHANNELS, 1, 1)
+shuffle = np.eye(CHANNELS)[channel_shuffle(numbers, GROUPS).flatten().numpy()]
+reach = {
+    "one layer": layer > 0,
+    "two layers": layer @ layer > 0,
+    "two, shuffled between": layer @ shuffle @ layer > 0,
+}
+assert np.array_equal(reach["two layers"], reach["one layer"])
+assert reach["two, shuffled between"].all()
+fig, axes = plt.subplots(1, 3, figsize=(8.2, 2.9), layout="constrained")
+for ax, (name, connected) in zip(axes, reach.items()):
+    ax.imshow(connected, cmap="Blues", vmin=0, vmax=1.5)
+    ax.set_title(f"{name}: {connected.mean():.0%}", fontsize=9, fontweight="normal")
+    ax.set(xlabel="input channel", xticks=[], yticks=[])
+axes[0].set_ylabel("output channel")
+fig.suptitle(
+    "Without a shuffle, depth connects nothing new",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+# %% [markdown]
+# ## 1.6 Experiment: same or different digit
+#
+# Now on real images: pairs of handwritten digits as the two input channels, four grouped convolutions ($g = 2$), once
+# as they are and once with a shuffle behind each. Both have the same parameters and multiply-adds. No image is in
+# both training and test pairs.
+
+# %%
+PAIRS, EPOCHS, WIDTH = (3000, 4, 16) if FAST else (12_000, 10, 32)
+
+
+def grouped_net(shuffled, width=WIDTH):
+    """Four convolutions in two groups; x: (batch, 2, 8, 8) -> (batch, 2)."""
+    layers, channels = [], 2
+    for n in range(4):
+        layers += [nn.Conv2d(channels, width, 3, padding=1, groups=2, bias=False)]
+        layers += [nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if n == 0 else []
+        layers += [nn.ChannelShuffle(2)] if shuffled else []
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 16, 2))
+
+
+pairs = {seed: data.same_different(PAIRS, 1000, seed) for seed in SEEDS}
+shown = pairs[SEED]
+plots.images(
+    [torch.cat(list(pair), dim=1).numpy() for pair in shown.test_x[:6]],
+    ["same" if y else "different" for y in shown.test_y[:6]],
+    "Six of the pairs, two 8x8 digits each",
+    height=0.6,
+)
+
+# %%
+for shuffled in (False, True):
+    cost = count(grouped_net(shuffled), (2, 8, 8))
+    print(f"shuffled {shuffled!s:6s}{cost.params:6,d} parameters {cost.macs:9,d} multiply-adds")
+
+# %% tags=["nbval-ignore-output"]
+CONDITIONS = {"no mixing": False, "channel shuffle": True}
+trained, losses, results = {}, {}, {}
+for name, shuffled in CONDITIONS.items():
+
+    def run(seed, name=name, shuffled=shuffled):
+        net = grouped_net(shuffled)
+        options = {"optimizer": "adam", "batch_size": 64, "evaluate": False, "show": not FAST}
+        fit(net, pairs[seed], epochs=EPOCHS, lr=5e-3, seed=seed, **options)
+        trained[name, seed] = net.eval()
+        with torch.no_grad():
+            answers = net(pairs[seed].test_x)
+        losses[name, seed] = F.cross_entropy(answers, pairs[seed].test_y).item()
+        return 100 * accuracy(net, pairs[seed].test_x, pairs[seed].test_y)
+
+    results[name] = over_seeds(run, SEEDS, "%")
+for name, summary in results.items():
+    tested = Summary(tuple(losses[name, seed] for seed in SEEDS))
+    print(f"{name:16s} test accuracy {summary}, cross-entropy {tested}")
+plots.seeds(
+    {name: summary.values for name, summary in results.items()},
+    "The same weights and work: without mixing, chance",
+    "test accuracy, % (chance: 50, the most for a sum: 75)",
+)
+
+# %%
+for seed in SEEDS:
+    assert losses["no mixing", seed] > math.log(2) - 0.02  # nothing was learnt that carries over
+    assert losses["channel shuffle", seed] < 0.5
+assert max(results["no mixing"].values) < 65
+assert min(results["channel shuffle"].values) > 80
+print("in every seed: without mixing under 65 % and no loss below ln 2; shuffled, over 80 %")
+
+# %% [markdown]
+# And the four-images identity of 1.4? We asserted nothing about *training* there, so it must hold for the trained
+# networks, for any four images, in the one and not in the other:
+
+
+# %%
+def gap(net, x):
+    """s(x1, x2) + s(x1', x2') - s(x1, x2') - s(x1', x2), where x1', x2' are the next pair's."""
+    first, second = x.double().split(1, dim=1)
+    next_first, next_second = first.roll(1, 0), second.roll(1, 0)
+
+    def s(a, b):
+        """The logit: how much more the net says "same" than "different"."""
+        with torch.no_grad():
+            return net.double()(torch.cat([a, b], dim=1)).diff(dim=1)
+
+    return (
+        s(first, second)
+        + s(next_first, next_second)
+        - s(first, next_second)
+        - s(next_first, second)
+    )
+
+
+for name in CONDITIONS:
+    gaps = [gap(trained[name, seed], pairs[seed].test_x[:200]).abs() for seed in SEEDS]
+    if name == "no mixing":
+        assert all(values.max() < 1e-12 for values in gaps)
+        print(f"{name:16s} 600 quadruples, and the identity holds in each to 1e-12")
+    else:
+        assert all(values.median() > 0.5 for values in gaps)
+        print(f"{name:16s} the median quadruple misses it by more than 0.5 in every seed")
+
+# %% [markdown]
+# What this shows: at equal weights and work, one permutation of channels makes the difference between chance and a
+# working network, for the reason proved above, not for lack of training. What it does not show: that groups with
+# shuffle are better than a dense network, or that natural images punish missing mixing as hard. This task was made
+# to. In AlexNet, layer 3 and the fully connected layers mix; in ResNeXt, as we shall see, every second layer does.
+#
+# ## Questions for hour 1
+#
+# 1. Two towers halve a layer's arithmetic. At the same arithmetic one could have $\sqrt 2$ times the channels in two
+#    towers. Which of the two has more connections, and which more activations to store?
+# 2. A single product $f(x_1) \cdot g(x_2)$ can tell equal from different, for a suitable $f$ and $g$ with several
+#    components. Which? Where do networks of today multiply two activations?
+# 3. With $g$ groups of 2 channels, how many shuffled layers does it take to reach everything?
+
+# %% [markdown]
+# # Hour 2: ResNeXt, and a theory of the forward pass
+#
+# ## 2.1 One block in three forms
+#
+# Inception sends its input down a few parallel paths, each designed by hand. ResNeXt (arXiv 1611.05431) keeps the
+# idea, split, transform, merge, and drops the design: all paths $\mathcal T_i$ are alike, and what can be chosen is
+# how many there are. That number $C$ is the **cardinality**. With the residual connection (Equation 3):
+#
+# $$y = x + \sum_{i=1}^{C} \mathcal T_i(x)$$
+#
+# Each path goes down to $d$ channels by a 1x1 convolution, looks around by a 3x3 convolution, and comes back by
+# another 1x1 convolution. The paper's Figure 3 draws one block in three ways and says they are the same: (a) separate
+# paths whose results are added, (b) paths that are concatenated before one last 1x1 convolution, (c) one grouped
+# convolution in the middle.
+
+# %%
+FORMS = {
+    "(a) separate paths, added": [
+        (3, "1x1\n256 to 4"),
+        (3, "3x3\n4 to 4"),
+        (3, "1x1\n4 to 256"),
+        (1, "add the 32 paths"),
+    ],
+    "(b) concatenated early": [
+        (3, "1x1\n256 to 4"),
+        (3, "3x3\n4 to 4"),
+        (1, "concatenate: 128"),
+        (1, "1x1, 128 to 256"),
+    ],
+    "(c) grouped": [
+        (1, "1x1, 256 to 128"),
+        (1, "3x3, 128 to 128\n32 groups"),
+        (1, "1x1, 128 to 256"),
+    ],
+}
+
+
+def draw_form(ax, rows):
+    """rows: (how many boxes, text) from top to bottom; arrows between neighbouring rows."""
+    centres = [[(n + 0.5) / boxes for n in range(boxes)] for boxes, _ in rows]
+    for depth, ((boxes, text), xs) in enumerate(zip(rows, centres)):
+        for x in xs:
+            left, width = x - 0.45 / boxes, 0.9 / boxes
+            ax.add_patch(Rectangle((left, depth), width, 0.62, fc="#dcecf7", ec=plots.BLUE))
+            ax.text(x, depth + 0.31, text, ha="center", va="center", fontsize=7)
+        below = centres[depth + 1] if depth + 1 < len(rows) else [0.5]
+        above = xs if len(xs) >= len(below) else xs * len(below)
+        ends = below if len(below) >= len(xs) else below * len(xs)
+        for start, end in zip(above, ends):
+            ax.annotate(
+                "",
+                (end, depth + 1),
+                (start, depth + 0.62),
+                arrowprops={"arrowstyle": "->", "color": plots.GREY},
+            )
+    ax.text(0.5, len(rows) + 0.18, "+ x", ha="center", fontsize=9)
+    ax.set(xlim=(-0.02, 1.02), ylim=(4.4, -0.1))
+    ax.set_axis_off()
+
+
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 3), layout="constrained")
+for ax, (name, rows) in zip(axes, FORMS.items()):
+    draw_form(ax, rows)
+    ax.set_title(name, fontsize=9, fontweight="normal")
+fig.suptitle(
+    "Three drawings of one block, 32 paths of 4 channels (3 of the paths drawn)",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+# %% [markdown]
+# Why should (a) and (b) agree? Path $i$ ends in a matrix $A_i$ (its last 1x1 convolution) applied to its channels
+# $B_i$:
+#
+# $$A_1 B_1 + A_2 B_2 = \begin{bmatrix} A_1 & A_2 \end{bmatrix} \begin{bmatrix} B_1 \\ B_2 \end{bmatrix}$$
+#
+# The sum of products is the product of the concatenations. For (c): the first 1x1 convolutions all read the same $x$,
+# so they stack into one; and a 3x3 convolution on each path's own channels is section 1.1's block-diagonal one. In
+# code, each form as the paper draws it, in the real size (ReLU between the layers, batch norm left out for now):
+
+# %%
+C, d, WIDE = 32, 4, 256  # paths, channels of each, channels of the block
+
+
+def form_a(x, first, second, third):
+    """C separate paths, added. first, second, third: lists of C weights."""
+    total = x
+    for A, B, E in zip(first, second, third):
+        total = total + F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)), E)
+    return F.relu(total)
+
+
+def form_b(x, first, second, third):
+    """Paths concatenated before one last 1x1 convolution."""
+    ends = [F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)) for A, B in zip(first, second)]
+    return F.relu(x + F.conv2d(torch.cat(ends, dim=1), torch.cat(third, dim=1)))
+
+
+def form_c(x, first, second, third):
+    """One 1x1, one grouped 3x3, one 1x1."""
+    middle = F.relu(F.conv2d(x, torch.cat(first)))
+    middle = F.relu(F.conv2d(middle, torch.cat(second), padding=1, groups=len(second)))
+    return F.relu(x + F.conv2d(middle, torch.cat(third, dim=1)))
+
+
+random = torch.Generator().manual_seed(SEED)
+
+
+def weights(*shape):
+    """C weights of one shape, in float64, scaled so that a layer keeps the size of its input."""
+    scale = math.sqrt(2 / math.prod(shape[1:]))
+    return [
+        (scale * torch.randn(shape, generator=random, dtype=torch.float64)).requires_grad_()
+        for _ in range(C)
+    ]
+
+
+first, second, third = weights(d, WIDE, 1, 1), weights(d, d, 3, 3), weights(WIDE, d, 1, 1)
+x = torch.randn(2, WIDE, 7, 7, generator=random, dtype=torch.float64, requires_grad=True)
+upstream = torch.randn(2, WIDE, 7, 7, generator=random, dtype=torch.float64)
+everything = [x, *first, *second, *third]
+outputs = {form.__name__: form(x, first, second, third) for form in (form_a, form_b, form_c)}
+gradients = {
+    name: torch.autograd.grad(y, everything, upstream, retain_graph=True)
+    for name, y in outputs.items()
+}
+for name in ("form_a", "form_b"):
+    assert (outputs[name] - outputs["form_c"]).abs().max() < 1e-12
+    for mine, theirs in zip(gradients[name], gradients["form_c"], strict=True):
+        assert theirs.abs().max() > 0.1 and (mine - theirs).abs().max() < 1e-12
+used = sum(w.numel() for w in everything[1:])
+print(f"{used:,} weights; a, b and c agree to 1e-12, and so do the gradients of x and of all")
+print(f"{len(everything) - 1} weight tensors; y {tuple(outputs['form_c'].shape)}")
+
+# %% [markdown]
+# Same function, same gradients: then trained from the same weights in exact arithmetic, the three stay the same for
+# ever. Which to run is a question of speed alone, and the paper runs (c). `studylib.nets.resnext` has it, with batch
+# norm:
+
+# %%
+block = AggregatedBlock(WIDE, WIDE, cardinality=C, width=d).double()
+with torch.no_grad():
+    block.conv1.weight.copy_(torch.cat(first))
+    block.conv2.weight.copy_(torch.cat(second))
+    block.conv3.weight.copy_(torch.cat(third, dim=1))
+norms = {name: getattr(block, name) for name in ("bn1", "bn2", "bn3")}
+for name in norms:
+    setattr(block, name, nn.Identity())
+assert (block(x) - outputs["form_a"]).abs().max() < 1e-12
+for name, norm in norms.items():
+    setattr(block, name, norm)
+print("without its batch norms the module is form (a); its convolutions:")
+for convolution in (block.conv1, block.conv2, block.conv3):
+    print("  ", convolution)
+
+# %% [markdown]
+# Two fine points. **Batch norm**: the first two of a path work on each channel by itself and stack like the
+# convolutions. The last must stand *behind* the sum in form (a), for normalising 32 results and adding them is not
+# normalising their sum. **Depth**: the middle layer makes the difference. Blocks of two layers, $\sum_i
+# B_i\,\mathrm{relu}(A_i x)$, are by the same identity one *dense* layer of $C$ times the width (Figure 4 of the
+# paper): paths of two layers are no new thing.
+
+# %%
+paths = torch.stack(
+    [
+        F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)), E)
+        for A, B, E in zip(first, second, third)
+    ]
+).detach()
+norm = nn.BatchNorm2d(WIDE, affine=False).double()  # in training mode: by the batch's own numbers
+of_sum, sum_of = norm(paths.sum(0)), sum(norm(path) for path in paths)
+ratio = (sum_of.std() / of_sum.std()).item()
+assert (of_sum - sum_of).abs().max() > 1
+print(f"normalised, then added: {ratio:.1f} times as large as added, then normalised")
+
+two_deep = sum(F.conv2d(F.relu(F.conv2d(x, A, padding=0)), E) for A, E in zip(first, third))
+one_wide = F.conv2d(F.relu(F.conv2d(x, torch.cat(first))), torch.cat(third, dim=1))
+assert (two_deep - one_wide).abs().max() < 1e-12
+print("32 paths of two layers are one dense pair of layers, without any group")
+
+
+# %% [markdown]
+# ## 2.2 More paths at the same cost
+#
+# To compare cardinalities one must hold something constant. The paper holds the cost of a block: with 256 channels
+# outside, a block has (Equation 4)
+#
+# $$C \cdot (256 \cdot d + 3 \cdot 3 \cdot d \cdot d + d \cdot 256)$$
+#
+# weights, and as many multiply-adds at each pixel. One path of $d = 64$ is ResNet's bottleneck. For another
+# $C$, solve the quadratic $9 d^2 + 512\, d = B / C$, where $B$ is the budget, the cost of that bottleneck:
+
+
+# %%
+def equation4(C, d):
+    """Weights of a block with C paths of d channels, 256 channels outside."""
+    return C * (256 * d + 3 * 3 * d * d + d * 256)
+
+
+BUDGET = equation4(1, 64)
+TABLE2 = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # cardinality and width, as the paper chose them
+print(f"{'C':>3s}{'exact d':>9s}{'paper':>7s}{'weights':>9s}{'of 1x64d':>10s}{'group conv':>12s}")
+for C, d in TABLE2.items():
+    exact = (-512 + math.sqrt(512**2 + 36 * BUDGET / C)) / 18
+    cost = count(AggregatedBlock(256, 256, C, d), (256, 56, 56))
+    assert cost.weights == equation4(C, d) and cost.macs == cost.weights * 56**2
+    print(
+        f"{C:3d}{exact:9.2f}{d:7d}{cost.weights:9,d}{cost.weights / BUDGET:10.1%}{C * d:9d} wide"
+    )
+    assert abs(exact - d) < 0.5 and abs(cost.weights / BUDGET - 1) < 0.03
+
+# %% [markdown]
+# The paper's widths are the exact ones rounded to whole (mostly even) channels, and the costs agree within three
+# percent. Where does the budget go? The three weight matrices of a block, drawn to scale (each square of the 3x3
+# layer stands for nine weights):
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.5), layout="constrained")
+shares = {}
+for ax, C in zip(axes, (1, 4, 32)):
+    d = TABLE2[C]
+    ax.add_patch(Rectangle((0, 0), 256, C * d, fc=plots.SKY, ec="none"))
+    ax.add_patch(Rectangle((280, 0), C * d, C * d, fc="none", ec=plots.GREY, lw=0.8))
+    for n in range(C):
+        ax.add_patch(Rectangle((280 + n * d, n * d), d, d, fc=plots.ORANGE, ec="none"))
+    ax.add_patch(Rectangle((304 + C * d, 0), C * d, 256, fc=plots.SKY, ec="none"))
+    ax.text(128, C * d + 8, f"1x1\n256 to {C * d}", va="top", ha="center", fontsize=8)
+    ax.text(280 + C * d / 2, C * d + 8, "3x3", va="top", ha="center", fontsize=8)
+    ax.text(304 + C * d * 1.5, 264, f"1x1\n{C * d} to 256", va="top", ha="center", fontsize=8)
+    shares[C] = C * 9 * d * d / equation4(C, d)
+    ax.set(xlim=(-5, 580), ylim=(335, -5), aspect="equal")
+    ax.set_title(f"C = {C}, d = {d}: 3x3 has {shares[C]:.0%}", fontsize=9, fontweight="normal")
+    ax.set_axis_off()
+fig.suptitle(
+    "At constant cost, paths move weights from the 3x3 into wider 1x1 layers",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+assert shares[1] > 0.5 and shares[32] < 0.1
+plt.show()
+
+# %% [markdown]
+# So "more paths" also means: wider, and more of the weights in layers that mix all channels. These come before and
+# behind every grouped layer, which is why ResNeXt needs no shuffle. (ShuffleNet groups the 1x1 layers too, and needs
+# one.)
+#
+# ## 2.3 Do the paper's numbers come out?
+#
+# All four stages of the network are such blocks, with twice the channels and half the side from stage to stage; the
+# stride is in the first 3x3 of a stage. Table 1 compares ResNet-50 with ResNeXt-50 of 32 paths with 4 channels, in
+# short 32x4d:
+
+# %%
+display(ledger.check("resnext", where="Table 1"))
+
+# %%
+display(ledger.check("resnext", where="Table 2"))
+
+# %% [markdown]
+# One block of Table 2 is three percent above the "~70k", as no whole number of channels comes nearer. For the deep
+# networks the paper and its repository print the cost of the ResNet they are compared with; the ResNeXt itself costs
+# about two percent more:
+
+# %%
+display(ledger.check("resnext", where="Figure 5"))
+display(ledger.check("resnext", where="Official repository, README"))
+
+# %% [markdown]
+# For CIFAR, images of 32x32 pixels, the network is `resnext29_cifar`: three stages of three blocks. (The rows marked
+# *not verified* were written down from memory, so nothing is claimed of them.)
+
+# %%
+display(ledger.check("resnext", where="Table 7"))
+
+# %% [markdown]
+# And what was it for? The accuracies are the paper's own, on ImageNet; we quote them. At equal cost, the error falls
+# with the number of paths (Table 3); and at about twice the cost, more paths help more than more width (Table 4, the
+# rows of depth 101).
+
+# %%
+table3 = [row for row in ledger.load("resnext").rows if row.where == "Table 3"]
+fig, ax = plt.subplots(figsize=(7, 2.9), layout="constrained")
+for depth, colour, marker in ((50, plots.BLUE, "o"), (101, plots.RED, "s")):
+    errors = [float(row.printed.strip("%")) for row in table3 if f"depth {depth}," in row.what]
+    assert len(errors) == len(TABLE2) and all(a > b for a, b in pairwise(errors))
+    ax.plot(list(TABLE2), errors, marker + "-", color=colour)
+    ax.text(34, errors[-1], f"depth {depth}", color=colour, va="center")
+ax.set_xscale("log", base=2)
+ax.set_xticks(list(TABLE2), [f"{C}x{d}d" for C, d in TABLE2.items()])
+ax.set(
+    xlabel="paths x channels of each, at about equal cost",
+    ylabel="top-1 error, % (quoted)",
+    title="Table 3: the error falls with cardinality at each step",
+    xlim=(0.9, 60),
+)
+plt.show()
+
+# %%
+display(ledger.check("resnext", where="Table 4"))
+
+# %% [markdown]
+# Two more things the paper measured. Without residual connections both networks lose several points, so
+# the paths do not replace the connection. And equal cost was not equal time:
+
+# %%
+display(ledger.check("resnext", where="Sec. 5.1, without residual connections"))
+display(ledger.check("resnext", where="Sec. 5.1, time of a minibatch on 8 M40 cards"))
+
+
+# %% [markdown]
+# ## 2.4 Equal multiply-adds, unequal time
+#
+# The 32x4d network took a third longer than the ResNet of the same cost. Section 1.2 has the reason ready: groups
+# divide the arithmetic and leave the traffic. For the 3x3 layer in each block of Table 2 (28x28 pixels, 32-bit
+# floats, every number moved once):
+
+# %%
+SIDE = 28
+per_byte = {}
+for C, d in TABLE2.items():
+    width = C * d
+    macs = 9 * width * d * SIDE**2
+    moved = 4 * (2 * width * SIDE**2 + 9 * width * d)
+    layer = nn.Conv2d(width, width, 3, padding=1, groups=C, bias=False)
+    assert macs == count(layer, (width, SIDE, SIDE)).macs
+    per_byte[C] = macs / moved
+    print(
+        f"{C:2d}x{d:2d}d: {macs / 1e6:5.1f} M multiply-adds, {moved / 1e6:.2f} MB moved, "
+        f"{per_byte[C]:5.1f} multiply-adds a byte"
+    )
+assert all(per_byte[a] > per_byte[b] for a, b in pairwise(TABLE2))
+
+# %% [markdown]
+# Measure whole blocks on your machine, one image, one core, best of several runs. Nothing here checks the times.
+
+# %% tags=["nbval-ignore-output"]
+image = torch.randn(1, 256, SIDE, SIDE, generator=random)
+seconds = {}
+with torch.inference_mode():
+    for C, d in TABLE2.items():
+        timed = AggregatedBlock(256, 256, C, d).eval()
+        timed(image)
+        times = []
+        for _ in range(12):
+            begin = perf_counter()
+            timed(image)
+            times.append(perf_counter() - begin)
+        seconds[C] = min(times)
+        print(
+            f"{C:2d}x{d:2d}d: multiply-adds {equation4(C, d) / BUDGET:5.2f} of one path's, "
+            f"time {seconds[C] / seconds[1]:5.2f} of one path's"
+        )
+
+
+# %% [markdown]
+# What this shows: at equal multiply-adds the time depends on how they are arranged. What it does not: how much,
+# elsewhere. A library may treat one number of groups well and another badly.
+#
+# ## 2.5 Experiment: one path or eight
+#
+# Does cardinality at constant cost also pay on our small images? Week 1 saw that plain digits cannot rank designs; the
+# pairs of hour 1 are harder. A small ResNeXt of two blocks, with one path of 16 channels or eight of 4, at
+# nearly equal parameters. It can come out either way, so we do not say beforehand which.
+
+# %%
+DESIGNS = (
+    {"1x16d": (1, 16), "8x4d": (8, 4)}
+    if FAST
+    else {
+        "1x16d": (1, 16),
+        "4x7d": (4, 7),
+        "8x4d": (8, 4),
+    }
+)
+
+
+def small_resnext(cardinality, width, channels=32):
+    """Stem to 4x4 pixels, two blocks; x: (batch, 2, 8, 8) -> (batch, 2)."""
+    return nn.Sequential(
+        nn.Conv2d(2, channels, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        AggregatedBlock(channels, channels, cardinality, width),
+        AggregatedBlock(channels, channels, cardinality, width),
+        nn.Flatten(),
+        nn.Linear(channels * 16, 2),
+    )
+
+
+sizes = {name: count(small_resnext(*design), (2, 8, 8)) for name, design in DESIGNS.items()}
+for name, cost in sizes.items():
+    print(f"{name:6s}{cost.params:6,d} parameters {cost.macs:9,d} multiply-adds")
+assert max(c.macs for c in sizes.values()) < 1.1 * min(c.macs for c in sizes.values())
+
+# %% tags=["nbval-ignore-output"]
+cardinalities = {}
+for name, design in DESIGNS.items():
+
+    def run(seed, design=design):
+        net = small_resnext(*design)
+        options = {"optimizer": "adam", "batch_size": 128, "evaluate": False, "show": not FAST}
+        fit(net, pairs[seed], epochs=4 if FAST else 12, lr=1e-2, seed=seed, **options)
+        return 100 * accuracy(net, pairs[seed].test_x, pairs[seed].test_y)
+
+    cardinalities[name] = over_seeds(run, SEEDS, "%")
+for name, summary in cardinalities.items():
+    print(f"{name:8s} {summary}")
+eight, alone = cardinalities["8x4d"].values, cardinalities["1x16d"].values
+difference = Summary(tuple(e - a for e, a in zip(eight, alone)), "points")
+print(f"eight paths against one, seed by seed: {difference}")
+plots.seeds(
+    {name: summary.values for name, summary in cardinalities.items()},
+    f"Eight paths against one, at equal cost: {difference.mean:+.1f} points",
+    "test accuracy, %",
+)
+
+# %%
+for name, summary in cardinalities.items():
+    assert min(summary.values) > 75, name  # more than any sum f + g can reach
+assert abs(difference.mean) < 6
+print("all compare images, better than any sum could; the designs' means lie within 6 points")
+
+# %% [markdown]
+# What this shows: paths that mix in their 1x1 layers have no trouble with the task that unmixed groups fail, with one
+# path or with eight. What it does not show: that cardinality is worth anything here, or nothing. A difference of the
+# size of its standard error over three seeds is no finding, and the paper's own gain (under two points of ImageNet
+# error from 1x64d to 32x4d) would hardly be seen through this noise.
+
+
+# %% [markdown]
+# ## 2.6 Theory: the forward pass as a pursuit
+#
+# Why convolutions and ReLUs at all? Papyan, Romano and Elad (arXiv 1607.08194) begin from a model of *signals*.
+# Suppose a signal $X$ is the sum of a few **atoms**, columns of a dictionary $D_1$, and the list of coefficients
+# $\Gamma_1$ (sparse: mostly zeros, and here no negative ones) is itself such a sum of a few atoms of a second
+# dictionary:
+#
+# $$X = D_1 \Gamma_1, \qquad \Gamma_1 = D_2 \Gamma_2.$$
+#
+# Given $X$, how to find the coefficients? The simplest **pursuit**: correlate the signal with each atom, and keep what
+# exceeds a threshold $b$. With $S_b(v) = \max(v - b, 0)$, layer by layer (*layered thresholding*):
+#
+# $$\hat\Gamma_1 = S_{b_1}(D_1^T X), \qquad \hat\Gamma_2 = S_{b_2}(D_2^T\, \hat\Gamma_1).$$
+#
+# If the atoms are small patterns at every place of the image, a **convolutional** dictionary, then $D^T X$ is a
+# convolution, $S_b$ is a ReLU with bias $-b$, and the pursuit is the forward pass of a network. To check it we build
+# the dictionaries as explicit matrices, atom by atom:
+
+
+# %%
+def analysis_matrix(w, shape):
+    """D^T for filters w: (N, M, K, K) on inputs of `shape` (M, height, width): a row an atom."""
+    pixels = torch.eye(math.prod(shape), dtype=w.dtype).reshape(-1, *shape)  # one lit each
+    return F.conv2d(pixels, w).flatten(1).T
+
+
+def threshold(v, b):
+    """S_b: max(v - b, 0). b: one number for each channel; v: (channels * pixels,)."""
+    return (v - b.repeat_interleave(len(v) // len(b))).clamp(min=0)
+
+
+digit = torch.from_numpy(load_digits().images[0] / 16)[None]  # (1, 8, 8)
+w1 = torch.randn(6, 1, 3, 3, generator=random, dtype=torch.float64)
+w2 = torch.randn(8, 6, 3, 3, generator=random, dtype=torch.float64)
+b1, b2 = torch.rand(6, generator=random).double(), torch.rand(8, generator=random).double()
+D1_T, D2_T = analysis_matrix(w1, (1, 8, 8)), analysis_matrix(w2, (6, 6, 6))
+
+gamma1 = threshold(D1_T @ digit.flatten(), b1)
+gamma2 = threshold(D2_T @ gamma1, b2)
+forward = F.relu(F.conv2d(F.relu(F.conv2d(digit[None], w1, -b1)), w2, -b2))
+assert (gamma2 - forward.flatten()).abs().max() < 1e-12
+synthesis = F.conv_transpose2d(gamma1.reshape(1, 6, 6, 6), w1)
+assert (D1_T.T @ gamma1 - synthesis.flatten()).abs().max() < 1e-12
+print(f"D1^T {tuple(D1_T.shape)}, D2^T {tuple(D2_T.shape)}")
+print("layered thresholding = relu(conv(relu(conv))), and D1 itself = the transposed convolution")
+
+# %% [markdown]
+# The equality is a matter of names. The theory's content is a promise: *if* the signal really is such a sum, and few
+# enough atoms are in it, the thresholds find the right ones. For one layer it is two lines. Let all atoms have norm
+# 1, and let $\mu$ be the largest $|d_i \cdot d_j|$ of two different atoms (the **coherence**). Let $k$ atoms be
+# present, each with coefficient 1. An atom that is present correlates with the signal by at least $1 - (k - 1)\mu$,
+# one that is not by at most $k \mu$. The threshold $b = \frac12$ separates them for sure if
+#
+# $$k \mu < \tfrac12.$$
+#
+# (The paper counts the atoms that overlap in one place, not all in the image, and carries the argument through the
+# layers.) Is the promise kept, and is it worth much? Three dictionaries of four filters at 64 places each; signals of
+# $k$ atoms drawn by lot; how often is exactly the right set found?
+
+
+# %%
+def atoms(filters, places=8):
+    """Filters (4, K, K) at every place of an image that holds them: (256, pixels), norm 1."""
+    filters = filters / filters.flatten(1).norm(dim=1)[:, None, None]
+    side = places + filters.shape[-1] - 1
+    return analysis_matrix(filters[:, None], (1, side, side))
+
+
+def found(D_T, k, trials=200):
+    """Share of signals of k atoms whose atoms are exactly those that exceed the threshold."""
+    present = torch.zeros(trials, len(D_T), dtype=torch.bool)
+    chosen = torch.rand(present.shape, generator=random).topk(k, dim=1).indices
+    present.scatter_(1, chosen, True)
+    correlations = (present.double() @ D_T) @ D_T.T
+    return ((correlations > 0.5) == present).all(dim=1).double().mean().item()
+
+
+grid = torch.arange(9.0).double() - 4
+bumps = [torch.exp(-(grid[:, None] ** 2 + grid**2) / (2 * s**2)) for s in (1, 1.5, 2, 3)]
+dictionaries = {
+    "random 31x31": torch.randn(4, 31, 31, generator=random, dtype=torch.float64),
+    "random 3x3": torch.randn(4, 3, 3, generator=random, dtype=torch.float64),
+    "smooth 9x9": torch.stack(bumps),
+}
+KS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+recovered = {}
+for name, filters in dictionaries.items():
+    D_T = atoms(filters)
+    gram = D_T @ D_T.T
+    coherence = (gram - torch.eye(len(D_T))).abs().max().item()
+    promised = math.ceil(0.5 / coherence) - 1  # the largest k with k * mu < 1/2
+    recovered[name] = promised, [found(D_T, k) for k in KS]
+    assert all(share == 1 for k, share in zip(KS, recovered[name][1]) if k <= promised)
+    shares = "  ".join(
+        f"{k}: {share:4.0%}" for k, share in list(zip(KS, recovered[name][1]))[::2]
+    )
+    print(
+        f"{name:13s} coherence {coherence:.2f}, promised up to k = {promised};  found  {shares}"
+    )
+
+# %%
+fig, ax = plt.subplots(figsize=(7.5, 2.9), layout="constrained")
+for n, (name, (promised, shares)) in enumerate(recovered.items()):
+    label = f"{name} (promised to k = {promised})"
+    colour, marker = plots.COLOURS[n], plots.MARKERS[n]
+    ax.plot(KS, [100 * share for share in shares], marker + "-", color=colour, label=label)
+ax.set(
+    xscale="log",
+    xlabel="atoms in the signal, k",
+    ylabel="signals whose atoms\nare all found, %",
+    title="Thresholding finds sparse codes if the atoms are unlike each other",
+)
+ax.set_xticks(KS, KS)
+ax.minorticks_off()
+ax.legend(loc="center left", bbox_to_anchor=(0.38, 0.55))
+assert recovered["random 31x31"][1][KS.index(8)] > 0.9 and recovered["random 3x3"][1][0] < 0.6
+assert recovered["smooth 9x9"][1][0] == 0
+plt.show()
+
+# %% [markdown]
+# And the *values*? Even where the atoms are right, each value is short by the threshold, and blurred by the other
+# atoms:
+
+# %%
+D_T = atoms(dictionaries["random 31x31"])
+truth = torch.zeros(len(D_T), dtype=torch.float64)
+truth[torch.randperm(len(D_T), generator=random)[:3]] = 1
+estimate = (D_T @ (D_T.T @ truth) - 0.5).clamp(min=0)
+support = truth > 0
+assert torch.equal(estimate > 0, support)
+present = D_T[support]  # their atoms, a row each; least squares by the normal equations
+least_squares = torch.linalg.solve(present @ present.T, present @ (D_T.T @ truth))
+assert (least_squares - 1).abs().max() < 1e-9
+print("true values             ", truth[support].tolist())
+print("thresholding finds      ", [float(f"{v:.2f}") for v in estimate[support].tolist()])
+print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.tolist()])
+
+# %% [markdown]
+# What this shows: the forward pass *is* the layered thresholding pursuit, exactly; the promise holds where it is
+# made, and recovery lasts beyond it; and it concerns *which* atoms, not their values. What it does not show: that
+# trained networks work for this reason. The filters of a network are small and often alike, so that the promise
+# covers one atom or none, and nobody guarantees that photographs are sums of a few atoms.
+#
+# ## Questions for hour 2
+#
+# 1. With $C = 256$ paths, which $d$ does Equation 4 allow? What is the block then, and which network of week 1 is near?
+# 2. Table 3's widths differ by three percent in cost. Could that explain the differences in error?
+# 3. In form (a), where would dropout on a *path* go, and what would it be in form (c)? (Week 3 drops paths.)
+# 4. A smooth dictionary fails at $k = 1$. Which step of the two-line proof breaks?
+
+# %% [markdown]
+# # Hour 3: GPU programming 1
+#
+# The plan follows labs 1 and 2 of Caltech's course CS179. Its second lab asks questions to be answered on paper; we
+# answer them by running the kernels. Without a GPU in the machine they run on the emulator, thread for thread, and
+# `gpu.check` reports what each warp did. What it counts is exact for the source, before caches and compiler. It says
+# nothing about time.
+#
+# ## 3.1 Which threads form a warp
+#
+# A launch has a **grid** of **blocks** of **threads**. A thread knows its place in the block, `threadIdx.x` and `.y`,
+# and its block's place in the grid. But the hardware does not run single threads. It cuts each block into **warps**
+# of 32 threads, which take each step together. Threads are numbered along x first:
+#
+# $$t = \text{threadIdx.y} \cdot \text{blockDim.x} + \text{threadIdx.x}, \qquad \text{warp} = \lfloor t / 32 \rfloor$$
+
+
+# %%
+@cuda.jit
+def which_warp(warp):
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    warp[y, x] = (y * cuda.blockDim.x + x) // 32
+
+
+SHAPES = ((32, 8), (16, 16), (8, 32), (64, 4))  # 256 threads each, in x and y
+fig, axes = plt.subplots(1, 4, figsize=(8.6, 2.6), layout="constrained")
+for ax, block in zip(axes, SHAPES):
+    warp = np.zeros(block[::-1], np.int32)
+    which_warp[1, block](warp)
+    assert np.array_equal(warp.ravel(), np.arange(256) // 32)
+    ax.imshow(warp, cmap="viridis", interpolation="none", origin="upper")
+    ax.set_title(f"block {block}", fontsize=9, fontweight="normal")
+    ax.set(xlabel="threadIdx.x", xticks=[0, block[0] - 1], yticks=[0, block[1] - 1])
+axes[0].set_ylabel("threadIdx.y")
+fig.suptitle(
+    "Eight warps (colours) of 32 threads: the block's shape decides who runs together",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+# %% [markdown]
+# ## 3.2 Divergence
+#
+# The threads of a warp take each step together. If an `if` sends some of them one way and some the other, the
+# warp goes **both** ways, one after the other, each time with the others waiting. That is divergence. CS179's
+# lab 2 asks: a block has shape (32, 32, 1) and its threads run the code below. Does it diverge? Think first.
+
+
+# %%
+@cuda.jit
+def either_or(out):
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    idx = y + cuda.blockDim.y * x
+    if idx % 32 < 16:
+        out[y, x] = 1
+    else:
+        out[y, x] = 2
+
+
+print(f"{'block':>12s}{'warps':>7s}{'go one way':>12s}{'the other':>11s}{'diverge':>9s}")
+diverging = {}
+for block in ((32, 32, 1), (16, 16, 1), (64, 16, 1), (8, 32, 1), (32, 8, 1)):
+    out = np.zeros((block[1], block[0]), np.int32)
+    report = gpu.check(either_or, 1, block, out)
+    assert report.ok
+    one_way, other = (access.requests for access in report.accesses)  # the two stores
+    warps = block[0] * block[1] // 32
+    diverging[block] = one_way + other - warps
+    print(f"{block!s:>12s}{warps:7d}{one_way:12d}{other:11d}{diverging[block]:9d}")
+assert diverging[32, 32, 1] == 0 and diverging[16, 16, 1] == 8 and diverging[32, 8, 1] == 8
+
+# %% [markdown]
+# With (32, 32, 1) nothing diverges: `idx % 32` is then `threadIdx.y`, and a warp is one row, so all of its threads
+# agree; half of the warps go one way. With 8 or 16 threads along y, `idx` depends on x, and every warp goes both
+# ways. So "does this code diverge?" has no answer without the block's shape. The picture: what each thread writes,
+# with eight of the warps outlined.
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(7.4, 3), layout="constrained")
+for ax, block in zip(axes, ((32, 32), (16, 16))):
+    out = np.zeros(block[::-1], np.int32)
+    either_or[1, block](out)
+    ax.imshow(out, cmap="cividis", interpolation="none")
+    rows = 32 // block[0]
+    for warp in range(8):
+        corner = (-0.5, warp * rows - 0.5)
+        ax.add_patch(Rectangle(corner, block[0], rows, fill=False, ec=plots.RED, lw=1.2))
+    both = sum(len(np.unique(warp)) == 2 for warp in out.reshape(-1, 32))
+    assert both == diverging[*block, 1]
+    ax.set_title(f"block {block}: {both} warps diverge", fontsize=9, fontweight="normal")
+    ax.set(xlabel="threadIdx.x", ylabel="threadIdx.y")
+fig.suptitle(
+    "The branch taken (two shades), and eight warps (red)",
+    fontsize=11,
+    fontweight="bold",
+    x=0.01,
+    ha="left",
+)
+plt.show()
+
+# %% [markdown]
+# The lab's second question is a loop that each thread leaves at another time: `for i in range(threadIdx.x)`. The warp
+# stays in the loop until its last thread is done. Which threads still take part in each round?
+
+
+# %%
+@cuda.jit
+def powers(factors, out):
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    result = float32(1)
+    for i in range(x):
+        result *= factors[i]
+    out[y, x] = result
+
+
+out = np.zeros((32, 32), np.float32)
+report = gpu.check(powers, 1, (32, 32, 1), np.full(32, 1.5, np.float32), out)
+load = next(access for access in report.accesses if access.array == "factors")
+rounds = report.trace(load.line, warp=0)
+taking_part = [len(request.lanes) for request in rounds]
+assert taking_part == list(range(31, 0, -1))
+print(f"rounds of one warp: {len(rounds)}; taking part: {taking_part[:4]} ... {taking_part[-3:]}")
+print(f"of all places in these rounds {sum(taking_part) / (32 * len(rounds)):.0%} did something")
+
+
+# %% [markdown]
+# The code takes the same path for all, only not equally long: whether one calls that divergence is the trick in the
+# question. What it costs is not in question: half of the warp's places stand idle.
+#
+# ## 3.3 Coalescing
+#
+# When a warp reads or writes global memory, its 32 addresses travel as one request. Memory comes in **lines** of 128
+# bytes, cut into four **sectors** of 32 bytes, and a request fetches each sector that any of its threads touches. 32
+# neighbouring floats are 128 bytes: four sectors if they begin at a line's beginning. CS179's question: which of
+# these writes are coalesced, and how many lines do they touch? The block is (32, 32, 1) and `data` begins on a line.
+
+
+# %%
+@cuda.jit
+def pattern_a(data):
+    data[cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y] = 1
+
+
+@cuda.jit
+def pattern_b(data):
+    data[cuda.threadIdx.y + cuda.blockDim.y * cuda.threadIdx.x] = 1
+
+
+@cuda.jit
+def pattern_c(data):
+    data[1 + cuda.threadIdx.x + cuda.blockDim.x * cuda.threadIdx.y] = 1
+
+
+def lines_touched(report, warp):
+    """The 128-byte lines that a warp's only access touches."""
+    access = report.accesses[0]
+    return {int(a) // 128 for r in report.trace(access.line, warp) for a in r.addresses}
+
+
+reports = {}
+print(f"{'':4s}{'sectors a warp':>15s}{'lines a warp':>14s}{'lines in all':>14s}")
+for name, kernel in (("a", pattern_a), ("b", pattern_b), ("c", pattern_c)):
+    report = reports[name] = gpu.check(kernel, 1, (32, 32, 1), np.zeros(1025, np.float32))
+    lines = [lines_touched(report, warp) for warp in range(32)]
+    sectors = report.accesses[0].sectors_per_request
+    print(f"{name:4s}{sectors:15.0f}{len(lines[0]):14d}{len(set.union(*lines)):14d}")
+    expected = {"a": (4, 1, 32), "b": (32, 32, 32), "c": (5, 2, 33)}[name]
+    assert (sectors, len(lines[0]), len(set.union(*lines))) == expected
+
+# %% [markdown]
+# (a) is coalesced. (b) is not: each thread's element lies in a line of its own, and though all warps together touch
+# no more lines than in (a), each touches all of them. (c) is off by one element and needs a fifth sector, in a second
+# line. The same three, drawn for the first warp:
+
+# %%
+for name in "abc":
+    display(reports[name].plot(warp=0))
+
+
+# %% [markdown]
+# Between (a) and (b) lies every other stride. One warp writes elements `stride * threadIdx.x`:
+
+
+# %%
+@cuda.jit
+def strided_write(data, stride):
+    data[stride * cuda.threadIdx.x] = 1
+
+
+@cuda.jit
+def strided_shared(out, stride):
+    tile = cuda.shared.array(1024, float32)
+    x = cuda.threadIdx.x
+    for k in range(32):
+        tile[k * 32 + x] = x
+    cuda.syncthreads()
+    out[x] = tile[stride * x]  # section 3.4 comes to this one
+
+
+STRIDES = range(1, 33)
+sectors, passes = [], []
+for stride in STRIDES:
+    report = gpu.check(strided_write, 1, 32, np.zeros(1024, np.float32), stride)
+    sectors.append(report.accesses[0].sectors_per_request)
+    report = gpu.check(strided_shared, 1, 32, np.zeros(32, np.float32), stride)
+    (read,) = (a for a in report.accesses if a.space == "shared" and a.op == "load")
+    passes.append(read.passes_per_request)
+assert sectors == [min(4 * stride, 32) for stride in STRIDES]
+assert passes == [math.gcd(stride, 32) for stride in STRIDES]
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), layout="constrained")
+axes[0].plot(STRIDES, sectors, "o-", color=plots.BLUE, ms=4)
+axes[0].set(xlabel="stride, floats", ylabel="sectors for a warp", ylim=(0, 35))
+axes[0].set_title("Global memory: eight strides to the worst", fontsize=10)
+axes[1].vlines(STRIDES, 0, passes, color=plots.RED)
+axes[1].plot(STRIDES, passes, "o", color=plots.RED, ms=4)
+axes[1].set(xlabel="stride, floats", ylabel="passes for a warp", ylim=(0, 35))
+axes[1].set_title("Shared memory: odd strides are free", fontsize=10)
+plt.show()
+
+# %% [markdown]
+# ## 3.4 Shared memory, and the transpose
+#
+# **Shared memory** belongs to one block. It is small (48 kilobytes, unless one asks for more) and lies on the chip.
+# It has no lines but 32 **banks**, and element $i$ (4 bytes) lies in bank $i \bmod 32$. In one pass each bank serves
+# one element. If two threads of a warp want different elements of one bank, that is a **bank conflict** and takes a
+# second pass; the same element for both is a broadcast, and free. With stride $s$ the threads share $32 / \gcd(s,
+# 32)$ banks, hence the right half of the figure above: the greatest common divisor is the number of passes.
+#
+# What is it for? First, for data that several threads need. A 1-D blur, as in CS179's lab 1: each output is a weighted
+# sum of 17 neighbours. Written straight, each thread reads all of them from global memory.
+
+# %%
+row = load_sample_image("flower.jpg")[200].mean(axis=1).astype(np.float32)  # a photograph's row
+taps = np.exp(-((np.arange(17) - 8) ** 2) / 18).astype(np.float32)
+taps /= taps.sum()
+
+
+@cuda.jit
+def blur_straight(x, taps, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        total = float32(0)
+        for k in range(17):
+            if i + k - 8 >= 0 and i + k - 8 < x.size:
+                total += taps[k] * x[i + k - 8]
+        out[i] = total
+
+
+out = np.zeros_like(row)
+report = gpu.check(blur_straight, math.ceil(row.size / 256), 256, row, taps, out)
+assert report.ok and np.allclose(out, np.convolve(row, taps, "same"), atol=1e-2)
+print(f"global reads of a thread: {report.global_reads_per_thread} (17 pixels and 17 taps)")
+print(f"different pixels that a block of 256 threads needs: {256 + 16}")
+
+# %%
+fig, ax = plt.subplots(figsize=(7.5, 2.2), layout="constrained")
+ax.plot(row, color=plots.GREY, lw=0.8, label="a row of the photograph")
+ax.plot(out, color=plots.RED, label="blurred")
+ax.set(xlabel="pixel", ylabel="brightness", title="What the kernel computes")
+ax.legend(loc="upper left", ncols=2)
+ax.set_ylim(0, 1.35 * row.max())
+plt.show()
+
+# %% [markdown]
+# Neighbouring threads want nearly the same pixels, 17 times over. The exercise `gaussian_blur` lets a block bring its
+# 272 pixels to shared memory once.
+#
+# Second, shared memory turns bad patterns into good ones. Transposing a matrix, the second half of CS179's lab 2,
+# reads along rows and must write along columns. Straight on, one of the two sides is pattern (b) above. With a
+# **tile** in shared memory both sides go along rows, and the turn happens on the chip: thread $(x, y)$ writes what
+# *another* thread has read, so there must be a barrier between the two. For one tile of 32x32:
+
+
+# %%
+@cuda.jit
+def transpose_straight(a, out):
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    out[x, y] = a[y, x]
+
+
+@cuda.jit
+def transpose_tile(a, out):
+    tile = cuda.shared.array((32, 32), float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    tile[y, x] = a[y, x]
+    cuda.syncthreads()
+    out[y, x] = tile[x, y]
+
+
+@cuda.jit
+def transpose_padded(a, out):
+    tile = cuda.shared.array((32, 33), float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    tile[y, x] = a[y, x]
+    cuda.syncthreads()
+    out[y, x] = tile[x, y]
+
+
+def costs_of(report):
+    """(op, array) -> what a warp's request costs: sectors of global memory, passes of shared."""
+    return {
+        (a.op, a.array): int(a.sectors_per_request or a.passes_per_request)
+        for a in report.accesses
+    }
+
+
+matrix = rng.standard_normal((32, 32)).astype(np.float32)
+transposes = {}
+for kernel in (transpose_straight, transpose_tile, transpose_padded):
+    out = np.zeros_like(matrix)
+    report = gpu.check(kernel, 1, (32, 32), matrix, out)
+    assert report.ok and np.array_equal(out, matrix.T)
+    name = kernel.__name__
+    transposes[name] = report
+    costs_here = costs_of(report)
+    print(name, {f"{op} {array}": cost for (op, array), cost in costs_here.items()})
+straight, tiled, padded = (costs_of(report) for report in transposes.values())
+assert straight == {("load", "a"): 4, ("store", "out"): 32}
+assert tiled["load", "a"] == tiled["store", "out"] == 4 and tiled["load", "tile"] == 32
+assert padded["load", "a"] == padded["store", "out"] == 4 and padded["load", "tile"] == 1
+
+# %% [markdown]
+# The tile cuts the traffic of global memory from 36 sectors to 8 for each row. But in the tile, a warp reads a
+# *column*, which is stride 32: all of it in one bank, 32 passes. One column of padding makes the stride 33, and an
+# odd stride is free. What the first warp reads of the tile, without and with the padding (a row of the picture is 32
+# banks wide):
+
+# %%
+for name in ("transpose_tile", "transpose_padded"):
+    report = transposes[name]
+    read = next(a for a in report.accesses if (a.array, a.op) == ("tile", "load"))
+    display(report.plot(line=read.line, warp=0))
+
+# %% [markdown]
+# Is the barrier needed? Take it away, and the check finds what would go wrong on a card, now and then:
+
+
+# %%
+@cuda.jit
+def transpose_hasty(a, out):
+    tile = cuda.shared.array((32, 33), float32)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    tile[y, x] = a[y, x]
+    out[y, x] = tile[x, y]
+
+
+report = gpu.check(transpose_hasty, 1, (32, 32), matrix, np.zeros_like(matrix))
+print(report.findings[0].kind, "-", report.findings[0].message)
+assert report.findings[0].kind == "race"
+
+
+# %% [markdown]
+# ## 3.5 Bank conflicts in a matrix product
+#
+# CS179's last question on paper: a 32x128 matrix times a 128x32 one. One block of (32, 32, 1), a thread for each
+# element of the result; both matrices lie in shared memory **column by column**, so that element $(i, j)$ of the left
+# one is `lhs[i + 32 * j]` and of the right one `rhs[i + 128 * j]`. The loop takes two steps of $k$ at a time. Are
+# there bank conflicts?
+
+
+# %%
+@cuda.jit
+def product(left, right, out, swap):
+    lhs = cuda.shared.array(32 * 128, float32)
+    rhs = cuda.shared.array(128 * 32, float32)
+    output = cuda.shared.array(32 * 32, float32)
+    i, j = cuda.threadIdx.x, cuda.threadIdx.y
+    for n in range(32 * j + i, 32 * 128, 1024):  # bring both, 1024 elements at a time
+        lhs[n] = left[n]
+        rhs[n] = right[n]
+    if swap:  # the same program with the thread's two numbers exchanged
+        i, j = j, i
+    output[i + 32 * j] = 0
+    cuda.syncthreads()
+    for k in range(0, 128, 2):
+        output[i + 32 * j] += lhs[i + 32 * k] * rhs[k + 128 * j]
+        output[i + 32 * j] += lhs[i + 32 * (k + 1)] * rhs[(k + 1) + 128 * j]
+    out[i + 32 * j] = output[i + 32 * j]
+
+
+left = rng.standard_normal((32, 128)).astype(np.float32)
+right = rng.standard_normal((128, 32)).astype(np.float32)
+
+
+def check_product(kernel, *options):
+    """Run it on the matrices column by column; check the result; report."""
+    out = np.zeros(32 * 32, np.float32)
+    columns = left.ravel(order="F"), right.ravel(order="F")
+    report = gpu.check(kernel, 1, (32, 32, 1), *columns, out, *options)
+    assert report.ok and np.allclose(out.reshape(32, 32, order="F"), left @ right, atol=1e-4)
+    return report
+
+
+def in_the_loop(report):
+    """Shared accesses of the lines that multiply: (array, op) -> (requests, passes each)."""
+    found = {}
+    for a in report.accesses:
+        if " * rhs" in a.source and a.space == "shared":
+            requests, _ = found.get((a.array, a.op), (0, 0))
+            found[a.array, a.op] = requests + a.requests, int(a.passes_per_request)
+    return found
+
+
+as_asked, swapped = (in_the_loop(check_product(product, swap)) for swap in (False, True))
+print(f"{'':16s}{'requests':>9s}{'passes each':>13s}{'i and j exchanged':>20s}")
+for (array, op), (requests, each) in as_asked.items():
+    print(f"{array:8s}{op:8s}{requests:9,d}{each:13d}{swapped[array, op][1]:20d}")
+assert {each for _, each in as_asked.values()} == {1}
+assert swapped["rhs", "load"][1] == swapped["output", "load"][1] == 32
+assert swapped["lhs", "load"][1] == 1
+
+# %% [markdown]
+# No conflicts, then: in a warp $i$ runs from 0 to 31 and $j$ is fixed, so `lhs` and `output` are read side by side,
+# and of `rhs` all threads want the *same* element. Exchange $i$ and $j$, which changes no result, and two of the
+# three arrays are read with strides 32 and 128: 32 passes each. What to look at is the stride between *neighbouring
+# threads*, not between steps of the loop.
+#
+# The lab goes on: each `+=` must wait for the one before, through memory. How to do with less? Keep the sum in a
+# register, of which each thread has its own:
+
+
+# %%
+@cuda.jit
+def product_register(left, right, out):
+    lhs = cuda.shared.array(32 * 128, float32)
+    rhs = cuda.shared.array(128 * 32, float32)
+    i, j = cuda.threadIdx.x, cuda.threadIdx.y
+    for n in range(32 * j + i, 32 * 128, 1024):
+        lhs[n] = left[n]
+        rhs[n] = right[n]
+    cuda.syncthreads()
+    even, odd = float32(0), float32(0)  # two sums: neither step waits for the other
+    for k in range(0, 128, 2):
+        even += lhs[i + 32 * k] * rhs[k + 128 * j]
+        odd += lhs[i + 32 * (k + 1)] * rhs[(k + 1) + 128 * j]
+    out[i + 32 * j] = even + odd
+
+
+in_register = in_the_loop(check_product(product_register))
+totals = [sum(requests for requests, _ in found.values()) for found in (as_asked, in_register)]
+print(f"requests to shared memory in the loop: {totals[0]:,}, with registers {totals[1]:,}")
+assert totals[1] * 2 == totals[0]
+
+
+# %% [markdown]
+# Half of the requests are gone, and the two sums do not wait for each other. (A compiler may do the first by itself.
+# And *how much* waiting costs is a time, which only a card can tell.)
+#
+# ## 3.6 Reductions
+#
+# Add up 256 numbers with 256 threads. A tree does it in eight rounds, halving each time. Which thread adds what to
+# what makes three programs with one result:
+#
+# 1. thread $t$ adds its neighbour at distance `step` if $t$ is a multiple of `2 * step`;
+# 2. the same additions, done by threads side by side: thread $t$ works at place `2 * step * t`;
+# 3. the lower half adds the upper half.
+
+
+# %%
+@cuda.jit
+def tree_modulo(x, out):
+    sums = cuda.shared.array(256, float32)
+    t = cuda.threadIdx.x
+    sums[t] = x[t]
+    cuda.syncthreads()
+    step = 1
+    while step < 256:
+        if t % (2 * step) == 0:
+            sums[t] += sums[t + step]
+        cuda.syncthreads()
+        step *= 2
+    if t == 0:
+        out[0] = sums[0]
+
+
+@cuda.jit
+def tree_strided(x, out):
+    sums = cuda.shared.array(256, float32)
+    t = cuda.threadIdx.x
+    sums[t] = x[t]
+    cuda.syncthreads()
+    step = 1
+    while step < 256:
+        if 2 * step * t < 256:
+            sums[2 * step * t] += sums[2 * step * t + step]
+        cuda.syncthreads()
+        step *= 2
+    if t == 0:
+        out[0] = sums[0]
+
+
+@cuda.jit
+def tree_halves(x, out):
+    sums = cuda.shared.array(256, float32)
+    t = cuda.threadIdx.x
+    sums[t] = x[t]
+    cuda.syncthreads()
+    half = 128
+    while half > 0:
+        if t < half:
+            sums[t] += sums[t + half]
+        cuda.syncthreads()
+        half //= 2
+    if t == 0:
+        out[0] = sums[0]
+
+
+numbers = rng.standard_normal(256).astype(np.float32)
+exact = math.fsum(numbers.tolist())
+trees, totals = {}, {}
+print(f"{'':14s}{'warp rounds':>12s}{'passes':>8s}{'sum':>14s}{'off by':>10s}")
+for kernel in (tree_modulo, tree_strided, tree_halves):
+    out, name = np.zeros(1, np.float32), kernel.__name__
+    trees[name] = report = gpu.check(kernel, 1, 256, numbers, out)
+    assert report.ok
+    adds = [a for a in report.accesses if "+=" in a.source]
+    requests = adds[0].requests  # of the first of three accesses: one for each warp that works
+    totals[name] = requests, round(sum(a.requests * a.passes_per_request for a in adds))
+    off = abs(float(out[0]) - exact)
+    assert off < 1e-4
+    print(f"{name:14s}{requests:12d}{totals[name][1]:8d}{out[0]:14.7f}{off:10.0e}")
+assert totals["tree_modulo"][0] == 8 * 5 + 4 + 2 + 1
+assert totals["tree_strided"][0] == totals["tree_halves"][0] == 4 + 2 + 1 + 5
+assert totals["tree_modulo"][1] == totals["tree_strided"][1] > 3 * 12 == totals["tree_halves"][1]
+
+# %% [markdown]
+# All three do 255 additions. In the first the working threads are spread out, so for five rounds every warp goes
+# along, for a few threads each: divergence. The second has its workers side by side, and whole warps are done early;
+# but now they read at strides of 2, 4, 8, ..., and the banks conflict. It takes as many passes as the first: the
+# fault has only changed its name. The third has neither. Below, what the first warp reads and writes of `sums` in the
+# third round of each tree:
+
+# %%
+for name in ("tree_modulo", "tree_strided", "tree_halves"):
+    report = trees[name]
+    line = next(a.line for a in report.accesses if "+=" in a.source)
+    display(report.plot(line=line, warp=0, request=2))
+
+# %% [markdown]
+# The sums differ in their last digits, since floating-point addition in another order rounds elsewhere. So the right
+# question to a parallel sum is not whether it equals the sequential one, but how far it is from the exact one.
+#
+# ## 3.7 Now you
+#
+# Four kernels, in `exercises/02_resnext_gpu1/`. Each file begins with its card: what to compute, a plan, how much
+# traffic it may use. Open a file beside this notebook, write, save, and run its cell.
+#
+# - `gaussian_blur` (25 minutes): section 3.4's blur, with the tile.
+# - `transpose` (25 minutes): the tile for matrices of any size, over a grid of blocks.
+# - `reduce_sum` (30 minutes): the tree for any length, and its last five rounds without shared memory, by passing
+#   registers within a warp.
+# - `grouped_conv` (25 minutes): hour 1's layer. All threads of a block need the same weights, so the block brings
+#   them once. Its card says how many reads that leaves for each multiply-add.
+
+# %% tags=["nbval-ignore-output"]
+studylib.check("gaussian_blur")
+
+# %% tags=["nbval-ignore-output"]
+studylib.check("transpose")
+
+# %% tags=["nbval-ignore-output"]
+studylib.check("reduce_sum")
+
+# %% tags=["nbval-ignore-output"]
+studylib.check("grouped_conv")
+
+# %% [markdown]
+# ## Questions for hour 3
+#
+# 1. A warp reads a row of a matrix of 8-byte numbers. How many sectors, and is that coalesced?
+# 2. Which padding would you give a tile of (32, 64) floats of which warps read columns? And one of (32, 31)?
+# 3. Pattern (b) touches 32 lines a warp, but all warps the same 32. When does a cache save it, and when not?
+# 4. A grouped 3x3 convolution with 4 channels a group: how many multiply-adds does a thread do for each float that it
+#    reads? Compare with section 2.4.
+#
+# ## Readings
+
+# %%
+Markdown(
+    "\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings)
+)
