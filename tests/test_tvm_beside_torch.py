@@ -1,4 +1,4 @@
-"""Week 4 has TVM, kymatio and torch in one process: whichever comes first, all work, and TVM has the threads asked for."""
+"""Week 4 has TVM, kymatio and torch in one process: whichever comes first, all work, and TVM has the threads set."""
 
 import os
 import subprocess
