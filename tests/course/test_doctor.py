@@ -14,12 +14,14 @@ from studylib.course import doctor, files
 CARD = doctor._Card("NVIDIA H100", "580.65", (13, 0))
 
 
-def test_every_check_passes_here_but_for_what_a_machine_may_lack(tmp_path):
-    """JupyterLab is started for this. Git's name and MNIST are not everybody's; nothing else may be missing."""
+def test_every_check_passes_here_but_for_what_a_machine_may_lack(monkeypatch):
+    """JupyterLab is started for this; compiling a kernel has tests of its own, in tests/gpu."""
+    checks = tuple(check for check in doctor.CHECKS if check is not doctor.toolkit)
+    monkeypatch.setattr(doctor, "CHECKS", checks)
     found = {finding.what: finding for finding in doctor.findings(files.ROOT)}
-    assert len(found) == len(doctor.CHECKS)
+    assert len(found) == len(checks)
     assert [f.what for f in found.values() if f.level == "problem"] == [], "\n".join(map(str, found.values()))
-    assert {f.what for f in found.values() if f.level == "note"} <= {"git", "data", "CUDA toolkit"}
+    assert {f.what for f in found.values() if f.level == "note"} <= {"git", "data"}
     assert "starts (server" in found["JupyterLab"].found
 
 

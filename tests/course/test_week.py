@@ -75,3 +75,8 @@ def test_a_mistake_is_named_with_file_and_field(load, old, new, message):
 def test_without_the_file_it_says_which_folder_it_wants(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"week\.toml: give the folder of a meeting"):
         week.load(tmp_path)
+
+
+def test_what_a_notebook_stores_beside_the_table_has_no_path_and_no_date(load, tmp_path):
+    assert repr(load(GOOD)) == "<Week 3: Nets & <paths>>"
+    assert str(tmp_path) not in repr(load(GOOD.replace("number = 3", "number = 3\ndate = 2026-11-02")))
