@@ -1,6 +1,7 @@
 """bootstrap.py starts under any Python, does only what is missing, and every failure is one line that helps."""
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -217,17 +218,33 @@ def test_no_mnist_is_a_warning(course, monkeypatch, capsys):
     assert "warning: no MNIST (MNIST cannot be had here)" in capsys.readouterr().out
 
 
-def test_jupyterlab_opens_on_the_first_week_or_the_readme(course, monkeypatch):
-    started = []
+def test_jupyterlab_opens_on_the_first_page_made_anew(course, monkeypatch):
+    started, asked = [], pretend_run(monkeypatch, {})
     monkeypatch.setattr(bootstrap, "start", lambda command: started.append(command) or 0)
+    extension = course / bootstrap.LAB_EXTENSION
+    shutil.copytree(ROOT / bootstrap.LAB_EXTENSION, extension)
     bootstrap.lab(["--no-browser"])
-    assert "--LabApp.default_url=/lab/tree/README.md" in started[-1] and started[-1][-1] == "--no-browser"
-    assert (bootstrap.VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json").is_file()
+    assert asked == [f"{bootstrap.BIN / 'study'} front"]
+    assert "--LabApp.default_url=/lab/tree/weeks/START.md" in started[-1] and started[-1][-1] == "--no-browser"
+    share = bootstrap.VENV / "share" / "jupyter"
+    assert json.loads((share / "lab" / "settings" / "overrides.json").read_text()) == bootstrap.LAB_SETTINGS
+    (extension / "static" / "course.js").write_text("newer")
+    bootstrap.lab([])
+    assert (share / "labextensions" / "study-course" / "static" / "course.js").read_text() == "newer"
+    assert ("--allow-root" in started[-1]) == (hasattr(os, "geteuid") and os.geteuid() == 0)
+
+
+def test_without_a_first_page_jupyterlab_opens_on_the_first_week_or_the_readme(course, monkeypatch, capsys):
+    started = []
+    pretend_run(monkeypatch, {"study front": (1, ["study: group.toml is not valid TOML"])})
+    monkeypatch.setattr(bootstrap, "start", lambda command: started.append(command) or 0)
+    bootstrap.lab([])
+    assert "--LabApp.default_url=/lab/tree/README.md" in started[-1]
+    assert "warning: no first page (study: group.toml is not valid TOML)" in capsys.readouterr().out
     (course / "weeks" / "01_a").mkdir(parents=True)
     (course / "weeks" / "01_a" / "01_a.ipynb").touch()
     bootstrap.lab([])
     assert "--LabApp.default_url=/lab/tree/weeks/01_a/01_a.ipynb" in started[-1]
-    assert ("--allow-root" in started[-1]) == (hasattr(os, "geteuid") and os.geteuid() == 0)
 
 
 def test_clean_leaves_venv_and_data(course):

@@ -21,15 +21,18 @@ def commands(workflow):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_jobs_end_by_themselves_and_may_read_only(file):
+    """But for the two jobs that report a failure and publish the site; neither runs code of the repository."""
     workflow = read(file.name)
     assert workflow["permissions"] == {"contents": "read"}
+    more = {"report": {"issues": "write"}, "publish": {"pages": "write", "id-token": "write"}}
     for name, job in workflow["jobs"].items():
         assert name == "report" or job["timeout-minutes"] <= 60
-        assert job.get("permissions", {}) in ({}, {"issues": "write"})
+        assert job.get("permissions", {}) == more.get(name, {})
+        assert name not in more or not any("checkout" in step.get("uses", "") for step in job["steps"])
 
 
 def test_ci_runs_what_make_test_runs_on_every_push_and_pull_request():
-    assert [file.name for file in FILES] == ["ci.yml", "weekly.yml"]
+    assert [file.name for file in FILES] == ["ci.yml", "pages.yml", "weekly.yml"]
     workflow = read("ci.yml")
     assert set(workflow[True]) == {"push", "pull_request"}
     assert commands(workflow) == [".ci/run"]
@@ -45,3 +48,15 @@ def test_once_a_week_the_newest_versions_run_and_a_failure_becomes_an_issue():
     assert upgrade.startswith("make lock UPGRADE=1") and test == ".ci/run"
     assert workflow["jobs"]["report"]["if"] == "failure()" and workflow["jobs"]["report"]["needs"] == "newest"
     assert "gh issue create" in report and "gh issue comment" in report
+
+
+def test_the_site_of_main_is_published_where_the_repository_has_pages():
+    workflow = read("pages.yml")
+    assert workflow[True]["push"] == {"branches": ["main"]}
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert build["if"] == "github.event.repository.has_pages" and publish["needs"] == "build"
+    assert commands(workflow) == ["make site"]
+    upload, deploy = build["steps"][-1], publish["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-pages-artifact@") and upload["with"] == {"path": "build/site"}
+    assert deploy["uses"].startswith("actions/deploy-pages@")
+    assert build["steps"][0]["with"]["fetch-depth"] == 0  # the dates of the claims are git's

@@ -1,0 +1,210 @@
+"""The built site as a reader meets it: links, search, figures, formulas, dark mode and a phone, and no other host."""
+
+import functools
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from studylib.course import notebooks
+from tests.browser.lab import ROOT, browser_page
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # the theme's own
+PHONE = {"width": 390, "height": 844}
+TOO_WIDE = """() => [...document.querySelectorAll('article *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+    .filter(e => !e.closest('pre, mjx-container, .cell_output, .pst-scrollable-table-container'))
+    .map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 60))"""
+
+
+class Page(HTMLParser):
+    """What a page of the site leads to (`links`) and where it can be led to (`anchors`)."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors = {""}
+        self.feed(file.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("href", "src") and value is not None:
+                self.links.append(value)
+            elif name == "id" and value:
+                self.anchors.add(value)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """build/site, built anew by the command."""
+    from typer.testing import CliRunner
+
+    from studylib.cli import app
+
+    done = CliRunner().invoke(app, ["site"])
+    assert done.exit_code == 0, done.output
+    return ROOT / "build" / "site"
+
+
+@pytest.fixture(scope="module")
+def address(folder) -> Iterator[str]:
+    """Where the site is served, below a folder as GitHub Pages does it."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def translate_path(self, path):
+            return super().translate_path(path.removeprefix("/course"))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/course/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browser_page() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that collects what must not happen; it is checked when the test is over."""
+    faults = []
+    listeners = {
+        "pageerror": lambda error: faults.append(f"error: {error}"),
+        "console": lambda message: message.type in ("error", "warning") and faults.append(f"console: {message.text}"),
+        "response": lambda response: response.status >= 400 and faults.append(f"{response.status}: {response.url}"),
+        "request": lambda request: (
+            request.url.startswith((address, "data:", "blob:")) or faults.append(f"another host: {request.url}")
+        ),
+    }
+    for event, listener in listeners.items():
+        browser.on(event, listener)
+    browser.set_viewport_size({"width": 1280, "height": 900})
+    yield browser
+    for event, listener in listeners.items():
+        browser.remove_listener(event, listener)
+    assert faults == []
+
+
+def names(folder):
+    """The site's pages; under _static the theme keeps parts of pages."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
+    return sorted(name for name in found if not name.startswith("_static"))
+
+
+def test_every_link_leads_to_a_page_and_a_place_that_are_there(folder):
+    pages = {name: Page(folder / name) for name in names(folder)}
+    assert len(pages) > 30
+    lost = []
+    for name, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme:
+                assert parts.scheme in ("https", "http", "data", "mailto"), f"{name}: {link}"
+                continue
+            target = (folder / name).parent / unquote(parts.path) if parts.path else folder / name
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file():
+                lost.append(f"{name}: {link}")
+            elif target.suffix == ".html" and parts.fragment:
+                found = pages[target.resolve().relative_to(folder.resolve()).as_posix()]
+                if unquote(parts.fragment) not in found.anchors:
+                    lost.append(f"{name}: {link} has no such place")
+    assert lost == []
+
+
+def test_every_page_fits_a_phone_without_an_error_or_another_host(folder, page, address):
+    page.set_viewport_size(PHONE)
+    wide = {}
+    for name in names(folder):
+        page.goto(address + name)
+        page.wait_for_load_state("load")
+        width, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        if width > inner or page.evaluate(TOO_WIDE):
+            wide[name] = page.evaluate(TOO_WIDE) or width
+    assert wide == {}
+
+
+@pytest.mark.parametrize(
+    "week", [name for name, path in notebooks.weeks().items() if path.with_suffix(".ipynb").exists()]
+)
+def test_a_notebook_shows_its_figures_and_formulas(week, folder, page, address):
+    page.goto(f"{address}weeks/{week}/{week}.html")
+    page.wait_for_function("document.querySelectorAll('mjx-container svg').length > 0")
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.locator(".cell_output img").count() > 0
+    images = page.evaluate("[...document.images].map(e => e.complete && e.naturalWidth > 0)")
+    assert images and all(images)
+    assert page.locator("article h1").count() == 1
+    assert "google.colab" not in page.content()  # the set-up cell is not for readers
+
+
+def test_the_survey_figure_is_on_the_first_page_and_leads_to_its_points(page, address):
+    page.goto(address)
+    figure = page.get_by_role("img", name="Top-1 error against multiply-adds")
+    assert figure.evaluate("e => e.naturalWidth") > 400
+    figure.click()
+    page.get_by_role("heading", name="The survey figure").wait_for()
+    assert page.get_by_role("cell", name="VGG-16").count() == 1
+
+
+def test_search_finds_a_paper_and_leads_to_it(page, address):
+    page.goto(address)
+    page.keyboard.press("Control+k")
+    page.keyboard.type("Rethinking Atrous Convolution")
+    page.keyboard.press("Enter")
+    result = page.locator("#search-results .search li a").filter(has_text="DeepLabV3").first
+    result.click()
+    page.get_by_role("heading", name="DeepLabV3", exact=False).first.wait_for()
+    assert "/papers/deeplabv3.html" in page.url
+
+
+def test_a_computed_number_opens_to_its_formula(page, address):
+    page.goto(address + "papers/mobilenet.html")
+    row = page.locator("tr").filter(has_text="first convolution 3x3").filter(has_text="1.19%")
+    assert "does not reproduce" in row.inner_text() and "1.91%" in row.inner_text()
+    formula = row.locator("code")
+    assert not formula.is_visible()
+    row.locator("summary").click()
+    assert formula.is_visible() and "costs(mobilenet_v1())" in formula.inner_text()
+
+
+def test_the_dark_mode_turns_the_page_dark_and_stays(page, address):
+    lightness = (
+        "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).reduce((a, b) => a + +b, 0)"
+    )
+    page.goto(address)
+    assert page.evaluate(lightness) > 600
+    page.locator("button.theme-switch-button:visible").click()
+    page.get_by_text("Dark", exact=True).click()
+    page.wait_for_function(f"{lightness} < 150")
+    page.goto(address + "papers/mobilenet.html")
+    page.wait_for_function(f"{lightness} < 150")
+
+
+def test_on_a_phone_a_row_names_its_columns(page, address):
+    page.set_viewport_size(PHONE)
+    page.goto(address + "papers/mobilenet.html")
+    label = page.locator("td[data-label=printed]").first.evaluate("e => getComputedStyle(e, '::before').content")
+    assert label == '"printed"' and not page.locator("table.cards thead").first.is_visible()
+
+
+def test_the_next_meeting_is_marked_on_the_day_it_is_read(page, address):
+    first, last = page.context.request.get(address).text().split('data-date="')[1][:10], None
+    page.goto(address)
+    dates = page.eval_on_selector_all("tr[data-date]", "rows => rows.map(row => row.dataset.date)")
+    last = dates[-1]
+    assert first == dates[0] and dates == sorted(dates)
+    page.clock.install(time=f"{last}T09:00:00")
+    page.goto(address)
+    assert page.locator("tr.next").get_attribute("data-date") == last
