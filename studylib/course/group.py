@@ -8,7 +8,6 @@
 The dates of a first run long past are dates like others: what "today" is, is always said by the caller.
 """
 
-import dataclasses
 import datetime
 import re
 import tomllib
@@ -190,13 +189,6 @@ def load(root: Path | None = None) -> Course:
     folders |= {path.parents[1] for path in (root / "weeks").glob("*/*/topic.toml")}  # a week.toml may be missing
     weeks = sorted((week.load(folder) for folder in folders), key=lambda w: w.number)
     topics = [t for w in weeks for t in _topics(w)]
-    # For as long as weeks 2 to 4 are being written: they list titles, the folders are what counts.
-    weeks = [
-        dataclasses.replace(w, topics=[t.name for t in sorted(topics, key=lambda t: t.hour) if t.week == w.name])
-        if any(" " in name for name in w.topics)
-        else w
-        for w in weeks
-    ]
     readings = root / "readings.toml"
     course = Course(root, group, weeks, topics, files.read(Readings, readings).papers)
     _check_papers(course, readings)
