@@ -48,8 +48,9 @@ def findings(root: Path) -> Iterator[Finding]:
     for check in CHECKS:
         try:
             yield check(root)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            yield Finding("problem", check.__name__.replace("_", " "), f"{error}", "mend what the message names")
+        except Exception as error:  # whatever a broken package raises when it is imported
+            found = f"{type(error).__name__}: {error}"
+            yield Finding("problem", check.__name__, found, f"mend what the message names, or {INSTALL}")
 
 
 def python(root: Path) -> Finding:

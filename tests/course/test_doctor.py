@@ -145,13 +145,14 @@ def test_a_jupyterlab_that_never_answers_is_stopped(tmp_path, monkeypatch):
     assert started[0].poll() is not None
 
 
-def test_a_check_that_breaks_down_is_a_finding_and_the_others_go_on(monkeypatch, tmp_path):
+@pytest.mark.parametrize("error", [OSError, ImportError, AttributeError])
+def test_a_check_that_breaks_down_is_a_finding_and_the_others_go_on(monkeypatch, tmp_path, error):
     def broken(root):
-        raise OSError("cannot read constraints.txt")
+        raise error("cannot be had")
 
     monkeypatch.setattr(doctor, "CHECKS", (broken, doctor.disk))
     first, second = doctor.findings(tmp_path)
-    assert (first.level, first.what, first.found) == ("problem", "broken", "cannot read constraints.txt")
+    assert (first.level, first.what, first.found) == ("problem", "broken", f"{error.__name__}: cannot be had")
     assert second.what == "disk"
 
 
