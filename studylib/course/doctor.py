@@ -48,7 +48,7 @@ def findings(root: Path) -> Iterator[Finding]:
     for check in CHECKS:
         try:
             yield check(root)
-        except Exception as error:  # whatever a broken package raises when it is imported
+        except Exception as error:  # noqa: BLE001 - whatever a broken package raises when it is imported
             found = f"{type(error).__name__}: {error}"
             yield Finding("problem", check.__name__, found, f"mend what the message names, or {INSTALL}")
 
