@@ -1408,10 +1408,10 @@ product.tile("i", "j", factor=32)
 print(matmul(512).lower())
 print(product.lower())
 
+
 # %% [markdown]
 # The same statement under two nests. Is it the same product? In whole numbers no rounding hides a mistake, so the
 # test is exact: fifty schedules drawn by lot, on a product small enough for plain Python.
-
 
 # %%
 def by_lot(n, rng):
@@ -1450,7 +1450,6 @@ except ValueError as error:
 # floats, and a small **cache** keeps the lines used last. A number whose line is in the cache costs little; a
 # **miss** has to wait for the memory. A cache is a dozen lines of Python too: let it watch the same schedules, with
 # another statement in place of the product.
-
 
 # %%
 class Cache:
@@ -1619,6 +1618,7 @@ if tvm:
     text = tvm_matmul(512).mod.script()
     print(text[text.index("        for i") :])
 
+
 # %% [markdown]
 # That is the program before any schedule, in TVM's own notation: three loops, and in the middle a *block*, which
 # knows of each axis whether it is spatial (`S`: its steps write to different places) or a reduction (`R`). From this
@@ -1628,7 +1628,6 @@ if tvm:
 # a tile live in a small array of their own, which the compiler can keep in registers, and are written once at the
 # end), `unroll` (write the steps out one after the other), `parallel` (share the steps between cores) and
 # `decompose_reduction` (set the sums to zero in a nest of their own, outside of the loop over $k$).
-
 
 # %%
 def plain(s):
@@ -1807,6 +1806,7 @@ if tvm:
         c, _ = tvm_time(compiled(schedule), *small, np.zeros_like(small[0]), repeat=1)
         print(f"wrong elements: {np.sum(c != small[0] @ small[1])} of {c.size}")
 
+
 # %% [markdown]
 # Thirteen rows for a tile of four: nine of them hold whatever was in that memory before, and go over the right
 # results of other tiles. (So does TVM 0.27 when these lines were written; a later one may refuse.) No message, no
@@ -1824,7 +1824,6 @@ if tvm:
 # The padded image $P$ can be made whole, at first; or be **inlined**, each read of $P$ becoming a question whether it
 # lies outside; or be made one channel at a time just before it is needed (`compute_at`), so that it is still in the
 # cache.
-
 
 # %%
 def tvm_depthwise(channels, side, stride):
@@ -1945,7 +1944,6 @@ display(ledger.check("tvm", where="OSDI"))
 #
 # No GPU is needed to write CUDA: the text is made here, and would be compiled where it runs.
 
-
 # %%
 def for_gpu(s, every_sixteenth=True):
     block = s.get_sblock("C")
@@ -2049,6 +2047,7 @@ if tvm:
     summary = "<summary>TVM's kernel beside ours (the exercise's solution)</summary>"
     display(HTML(f"<details>{summary}<table>{head}{rows}</table></details>"))
 
+
 # %% [markdown]
 # What has all this bought? Compare with the plain kernel, one element a thread and every number straight from global
 # memory, and with week 3's `matmul_tiled`, one element a thread through $16 \times 16$ tiles. For a depth $K$ the
@@ -2059,7 +2058,6 @@ if tvm:
 # | plain | 1 | $2K$ | $2K$ |
 # | tiles of 16 | 1 | $2K/16$ | $K/8$ |
 # | tiles of 64, 16 sums a thread | 16 | $2 \cdot 4 \cdot K/16$ | $K/32$ |
-
 
 # %%
 @cuda.jit
@@ -2110,11 +2108,11 @@ if tvm:
         text = "\n".join(readable(cuda_source(every_sixteenth=option)))
         print(f"{name:16s}", re.search(r"B_shared\[([^\]]*)\]\)", text)[1])
 
+
 # %% [markdown]
 # In the first the threads of a row read $B$'s tile four words apart, in the second side by side (and at the end they
 # write to $C$ in the same way). To see what that means for the hardware, here is that part alone: a row of 64 numbers
 # in shared memory, read by 16 threads four times, and written.
-
 
 # %%
 @cuda.jit
@@ -2308,7 +2306,6 @@ plots.images(
 # And the transform. Convolutions are products in the Fourier domain. A map that has lost its high frequencies needs
 # fewer pixels, so each step keeps every second or every fourth.
 
-
 # %%
 def filtered(u, spectrum, step):
     """Image * filter, both given by their Fourier transforms; every `step`-th pixel of it."""
@@ -2360,6 +2357,7 @@ print(
 )
 display(ledger.check("kymatio"))
 
+
 # %% [markdown]
 # **It cannot enlarge a difference.** If at each frequency the squares of all filters add up to at most 1, then no
 # layer makes two images more different than they were: the filters do not by that bound (for real images each wavelet
@@ -2368,7 +2366,6 @@ display(ledger.check("kymatio"))
 #
 # $$|\hat\phi(\omega)|^2 + \frac12 \sum_{j,\theta} \left(|\hat\psi_{j,\theta}(\omega)|^2 + |\hat\psi_{j,\theta}(-\omega)|^2\right) \le 1
 # \quad\Rightarrow\quad \|S x - S y\| \le \|x - y\|$$
-
 
 # %%
 def mirrored(spectrum):
@@ -2388,11 +2385,11 @@ ratio = 2**J * np.array(described) / apart
 print(f"{len(pairs):,} pairs of digits: |S x - S y| / |x - y| is at most {ratio.max():.2f}")
 assert ratio.max() < 1
 
+
 # %% [markdown]
 # **Experiment: shift, turn, stretch.** Take digits, deform them a little, and ask how far each description moves. A
 # distance alone says nothing, as the descriptions have different scales, so we divide by the mean distance between
 # digits of *different classes* in the same description: at 1 a digit has moved as far as another digit is away.
-
 
 # %%
 def pixels(x):
