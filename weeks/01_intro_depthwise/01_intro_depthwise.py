@@ -1435,6 +1435,7 @@ print(
     f"{blocks * BLOCK - len(out)} threads have nothing to do"
 )
 
+
 # %% [markdown]
 # Read as a kernel it is three lines. `@cuda.jit` makes a GPU program of them; with a GPU in the machine it runs there, and
 # without one `studylib.gpu` runs it on an emulator, thread for thread, and says what the hardware would do.
@@ -1451,6 +1452,7 @@ a, b = rng.standard_normal((2, 1024)).astype(np.float32)
 out = np.full(1024, np.nan, np.float32)
 add_neighbours[8, 128](a, b, out)  # 8 blocks of 128 threads
 assert np.array_equal(out, a + b)
+
 
 # %% [markdown]
 # That was the easy part. Is it also *good*? Threads run in **warps** of 32, and the 32 reads of a warp travel as one
