@@ -90,7 +90,6 @@ course.sheet(".")
 # one with more inputs. Here the rule builds a graph. What it returns are the **ends**, the nodes that the last join
 # will read, so that two joins in a row never arise.
 
-
 # %%
 def expand(graph, columns, source, top=0.0, bottom=1.0):
     """Add f_columns, which reads the node `source`; return the ends of its last join."""
@@ -221,7 +220,6 @@ print(f"5 blocks of 4 columns: {5 * 2**3} layers, {count_paths(4) ** 5:,} paths"
 # unchanged: every path goes through at least one convolution. The whole block, then, as the rule writes it. A column is
 # a list of layers; the two copies of $f_C$ are the first and the second halves of the deeper columns.
 
-
 # %%
 def mean(ends):
     """The join, from its formula."""
@@ -263,6 +261,7 @@ other_order = F.max_pool2d(mean(ends), 2)
 assert not torch.allclose(other_order, from_scratch)
 print("three inputs, and each gets a third of the gradient")
 
+
 # %% [markdown]
 # ## 1.4 What a block costs
 #
@@ -279,7 +278,6 @@ print("three inputs, and each gets a third of the gradient")
 # the $C$ ends leaves a pooled one of a quarter of the size:
 #
 # $$\text{bytes} = 4 N S^2 \left( 3\,(2^C - 1) + \tfrac{C}{4} \right)$$
-
 
 # %%
 def block_cost(C, M, N, S):
@@ -340,6 +338,7 @@ print(f"as described: the convolutions' weights  {described / 1e6:7.2f} M")
 print(f"if each convolution read N channels      {all_square / 1e6:7.2f} M")
 assert f"{counted.params / 1e6:.1f}" != "38.6" != f"{all_square / 1e6:.1f}"
 
+
 # %% [markdown]
 # Near is not equal, so the row stays in the ledger as it is: does not reproduce, reason unknown. It matters, because DenseNet's
 # Table 2 compares itself with FractalNet at 38.6M parameters. The accuracies of all tables are quoted
@@ -366,7 +365,6 @@ assert f"{counted.params / 1e6:.1f}" != "38.6" != f"{all_square / 1e6:.1f}"
 #
 # whatever $p$ is. The argument needs the survivor of an all-dropped draw to be chosen evenly, too. Let us not trust it,
 # and add up all $2^n$ draws with their probabilities, as exact fractions:
-
 
 # %%
 def expected_weights(n, p):
@@ -569,6 +567,7 @@ alone, with_drop = losses["  its column 1, joined"], losses["  its column 1, dro
 assert min(alone) > max(joined_losses) and max(with_drop) < min(alone)
 print("cut out, column 1 is of little use; with drop-path it is of more, in every seed")
 
+
 # %% [markdown]
 # What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the fractal
 # of the same depth does not. What it does not show is that depth is *good* for anything: the fractal contains a network of
@@ -600,7 +599,6 @@ print("cut out, column 1 is of little use; with drop-path it is of more, in ever
 # $$o_h = \left\lfloor \frac{i_h - k_h}{s_h} \right\rfloor + 1, \qquad o_w = \left\lfloor \frac{i_w - k_w}{s_w} \right\rfloor + 1.$$
 #
 # The paper's example: one image of 7x7, one channel, a 3x3 kernel, stride 1. Ours is a digit without its last row and column.
-
 
 # %%
 def im2col(x, k_h, k_w, s_h, s_w):
@@ -646,7 +644,6 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 #
 # $$O[n, h, w, :] \;=\; L\big[n, w,\; s_h h\, k_w i_c : s_h h\, k_w i_c + k_h k_w i_c\big] \cdot
 #   K_{(k_h k_w i_c) \times k_c} .$$
-
 
 # %%
 def lower_strips(x, k_w, s_w):
@@ -700,6 +697,7 @@ axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(18.5, -0.5))
 axes[2].spines["left"].set_visible(False)
 plt.show()
 
+
 # %% [markdown]
 # ## 2.3 Two ways to multiply
 #
@@ -714,7 +712,6 @@ plt.show()
 #
 # The paper takes A where the output is not wider than some $T$ (about 100 on GPUs), so that the products are small, and
 # also only where the output fits into $L$ (this second condition we have from memory).
-
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -816,12 +813,12 @@ for k_h, s_h in ((3, 1), (3, 2), (3, 3), (2, 3)):
     windows, strips = im2col(x, k_h, 3, s_h, 1), lower_strips(x, 3, 1)
     print(f"height {k_h}, stride {s_h}: im2col {windows.size:5d} numbers, MEC {strips.size}")
 
+
 # %% [markdown]
 # Now on layers of real networks. The paper's benchmark has twelve, cv1 to cv12. **We have this list from memory and could
 # not verify it**; take it as twelve realistic layers. Beside each formula stand the size of the array that is really made and
 # the **peak of the memory** while the convolution runs, less the output. `tracemalloc` sees every array that NumPy
 # allocates (but not BLAS's own small work space, nor torch's memory). 4-byte floats, one image.
-
 
 # %%
 def peak_bytes(convolution, *arguments):
@@ -931,6 +928,7 @@ for name, image, kernel, s in (
     )
     assert (small < large) == (kernel[0] > s)
 
+
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
@@ -939,7 +937,6 @@ for name, image, kernel, s in (
 # is made to be fast (Numba gathers the strips, one batched product of the overlapping views), and im2col written in the
 # same way, so that the two differ in nothing else. Beside them torch's `conv2d`, which does neither; it may choose its own
 # algorithm and layout. All on one core, the best of several runs, on **your** machine. Nothing here checks the times.
-
 
 # %% tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
@@ -1024,7 +1021,6 @@ display(ledger.check("mec"))
 # pieces. We count them on a grid that contains every bend. All numbers on it are fractions with a power of two below, which
 # floating point holds exactly, so the count is exact too.
 
-
 # %%
 def relu(x):
     return np.maximum(x, 0)
@@ -1059,7 +1055,6 @@ for k in (1, 2, 3, 6, 8, 12):
 # has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. With one more it can be done:
 # a unit at 0 for the first slope, $2^k$, and one at each bend, which turns the slope around.
 
-
 # %%
 def shallow(x, k):
     """One layer of 2^k units that is the k-fold tent map on [0, 1]."""
@@ -1074,13 +1069,13 @@ for k in (1, 3, 6, 8):
     assert np.array_equal(shallow(grid, k), deep(grid, k))  # exactly
     print(f"k = {k}: {2 * k:2d} units in {k} layers, or {2**k:3d} units in one")
 
+
 # %% [markdown]
 # "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value lies
 # above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep network is 0, 1, 0,
 # 1, ... A straight piece crosses the height $\frac{1}{2}$ once at most, so a function of $m$ pieces changes sides at most $m$
 # times. How few of the points can such a function get wrong? The claim: $\lceil (2^k - m) / 2 \rceil$. A small dynamic
 # program tries all patterns.
-
 
 # %%
 def fewest_mistakes(k, m):
@@ -1185,7 +1180,6 @@ display(naive.plot(line))
 #
 # First as arrays, one block at a time, and with a count of what is brought in:
 
-
 # %%
 def tiles_of(matrix, I, J):
     return matrix[TILE * I : TILE * (I + 1), TILE * J : TILE * (J + 1)]
@@ -1210,7 +1204,6 @@ assert brought / threads == 2 * 64 / TILE
 # Each number that comes in is used by sixteen threads, so there are sixteen times fewer reads. As a kernel, for matrices whose
 # sides are multiples of 16: in each step every thread brings one number of each tile, waits until all have, adds sixteen
 # products, and waits again before the tiles are overwritten.
-
 
 # %%
 @cuda.jit
@@ -1263,13 +1256,13 @@ for name, report in (("naive", naive), ("tiled", tiled)):
 assert tiled.global_reads_per_thread * TILE == naive.global_reads_per_thread
 assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
+
 # %% [markdown]
 # Sixteen times fewer reads, eight times fewer sectors (the naive kernel's broadcasts were cheap for what they were), and in
 # exchange many passes through shared memory. Those are only as cheap as they look if no two threads of a warp want
 # different words of the same **bank** (week 2). Here a warp reads `left[y, j]`, two words for all, and `right[j, x]`, sixteen words
 # in sixteen banks: one pass each. Suppose that somebody stores the right tile turned, `right[x, y]`, since a *column* of it is
 # wanted. The result is the same:
-
 
 # %%
 @cuda.jit
@@ -1303,6 +1296,7 @@ assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 inner = max(access.line for access in turned.accesses if access.space == "shared")
 display(turned.plot(inner))
 
+
 # %% [markdown]
 # Sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source, and they are not
 # times.)
@@ -1310,7 +1304,6 @@ display(turned.plot(inner))
 # How large should the tile be? A tile of side $T$ leaves $2 \cdot \text{depth} / T$ reads a thread and takes $2 \cdot 4\,T^2$
 # bytes of shared memory and $T^2$ threads. Registers and shared memory decide how many blocks a multiprocessor holds at a time,
 # its **occupancy**. NVIDIA's compiler says what the kernel needs; it needs no GPU.
-
 
 # %%
 def tiled_by(T):
@@ -1386,7 +1379,6 @@ studylib.check("matmul_tiled")
 # Lowering computes nothing; all that counts is how it reads and writes. The obvious program, one thread for each window, copies
 # its numbers one after the other, as on a CPU. The good one gives each *number* a thread, in the order in which they are
 # written. One channel, 3x3 windows as rows:
-
 
 # %%
 @cuda.jit
@@ -1511,7 +1503,6 @@ studylib.check("mec_conv")
 #
 # Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide. Each of them is
 # a kernel of its own, reads everything and writes everything.
-
 
 # %%
 @cuda.jit
