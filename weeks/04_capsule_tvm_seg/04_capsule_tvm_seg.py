@@ -1,6 +1,8 @@
 # %% [markdown]
 # # Week 4: capsules, segmentation, and a schedule for the kernel
 #
+# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb)
+#
 # **At the end of this meeting you can**
 #
 # - squash a capsule, let it vote, and route its votes by hand, and say over which axis the shares must add up to one;
@@ -13,6 +15,20 @@
 #
 # Every figure below is computed or asserted by a cell of this notebook. What a paper printed is shown beside it,
 # also where the two disagree.
+
+# %% tags=["remove-cell"]
+# Google Colab opens this file alone: fetch the rest. Anywhere else this cell does nothing.
+import os
+import site
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and not os.path.exists("week.toml"):
+    address = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
+    subprocess.run(["git", "clone", "--depth=1", address, "course"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course"], check=True)
+    site.main()  # this running Python finds the package too
+    os.chdir("course/weeks/04_capsule_tvm_seg")
 
 # %% tags=["parameters"]
 FAST = True  # False: more training, more data; about ten minutes in place of one
