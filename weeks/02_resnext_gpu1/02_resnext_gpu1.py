@@ -1038,7 +1038,7 @@ def found(D_T, k, trials=200):
 grid = torch.arange(9.0).double() - 4
 bumps = [torch.exp(-(grid[:, None] ** 2 + grid**2) / (2 * s**2)) for s in (1, 1.5, 2, 3)]
 dictionaries = {
-    "random 31x31": torch.randn(4, 31, 31, generator=random, dtype=torch.float64),
+    "random 21x21": torch.randn(4, 21, 21, generator=random, dtype=torch.float64),
     "random 3x3": torch.randn(4, 3, 3, generator=random, dtype=torch.float64),
     "smooth 9x9": torch.stack(bumps),
 }
@@ -1073,7 +1073,7 @@ ax.set(
 ax.set_xticks(KS, KS)
 ax.minorticks_off()
 ax.legend(loc="center left", bbox_to_anchor=(0.38, 0.55))
-assert recovered["random 31x31"][1][KS.index(8)] > 0.9 and recovered["random 3x3"][1][0] < 0.6
+assert recovered["random 21x21"][1][KS.index(4)] > 0.9 and recovered["random 3x3"][1][0] < 0.6
 assert recovered["smooth 9x9"][1][0] == 0
 plt.show()
 
@@ -1082,7 +1082,7 @@ plt.show()
 # atoms:
 
 # %%
-D_T = atoms(dictionaries["random 31x31"])
+D_T = atoms(dictionaries["random 21x21"])
 truth = torch.zeros(len(D_T), dtype=torch.float64)
 truth[torch.randperm(len(D_T), generator=random)[:3]] = 1
 estimate = (D_T @ (D_T.T @ truth) - 0.5).clamp(min=0)
