@@ -7,7 +7,6 @@ A notebook that Colab or Binder opens must name the repository in its own text, 
 import re
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbformat import NotebookNode
 
@@ -18,13 +17,6 @@ PLACEHOLDER = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
 ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BADGES = re.compile(r"^\[!\[Open in Colab\].*$", re.MULTILINE)
 SETUP_TAGS = ["remove-cell"]  # the site leaves such a cell out
-# As [tool.jupytext] in pyproject.toml says, which JupyterLab obeys when it saves.
-SAVED = {
-    "extension": ".py",
-    "format_name": "percent",
-    "cell_metadata_filter": "tags,-all",
-    "notebook_metadata_filter": "-all",
-}
 
 
 def parse(address: str) -> str:
@@ -93,7 +85,7 @@ def dress_week(source: Path, address: str) -> bool:
     notebook, week = notebooks.read(source), source.stem
     changed = dress(notebook, week, address)
     if changed:
-        files.replace(source, jupytext.writes(notebook, fmt=SAVED))
+        files.replace(source, notebooks.as_source(notebook))
     twin = source.with_suffix(".ipynb")
     if twin.exists():
         stored, fresh = notebooks.read_twin(twin), notebooks.read(source)

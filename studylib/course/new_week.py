@@ -160,7 +160,7 @@ def make(course: Course, name: str, title: str, topics: list[str]) -> Path:
         _write_files(made, number, title, topics)
         notebook = jupytext.reads(NOTEBOOK.format(number=number, title=title), fmt="py:percent")
         address.dress(notebook, folder.name, address.repository(course.root))
-        files.replace(made / f"{folder.name}.py", jupytext.writes(notebook, fmt=address.SAVED))
+        files.replace(made / f"{folder.name}.py", notebooks.as_source(notebook))
         notebooks.store(made / f"{folder.name}.py")
         made.rename(folder)
     finally:

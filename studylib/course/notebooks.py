@@ -39,6 +39,15 @@ KERNEL_ARGUMENTS = [
 ]
 
 
+# As [tool.jupytext] in pyproject.toml says, which JupyterLab obeys when it saves.
+SAVED = {
+    "extension": ".py",
+    "format_name": "percent",
+    "cell_metadata_filter": "tags,-all",
+    "notebook_metadata_filter": "-all",
+}
+
+
 class CellError(RuntimeError):
     """A cell failed; the message names it, shows its code and ends with the error."""
 
@@ -158,7 +167,7 @@ def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
 def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
-    The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
+    The .py is then as JupyterLab would save it, to the blank line. The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
     Raises CellError where a cell fails; then the twin stays as it was.
     """
     return store(find(week))
@@ -177,9 +186,17 @@ def store(source: Path) -> bool:
     old = twin.read_text(encoding="utf-8") if before is not None else None
     if text != old:
         files.replace(twin, text.encode())
+    saved = as_source(nbformat.reads(text, as_version=4))
+    if saved != source.read_text(encoding="utf-8"):
+        files.replace(source, saved.encode())
     for name, picture in figures(notebook).items():
         files.replace(twin.with_name(f"{name}.png"), picture)
     return text != old
+
+
+def as_source(notebook: NotebookNode) -> str:
+    """The .py of a notebook, to the letter what JupyterLab writes when the notebook is saved."""
+    return jupytext.writes(notebook, fmt=SAVED)
 
 
 def figures(notebook: NotebookNode) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ def course(tmp_path):
     source.write_text("# %% [markdown]\n# # Week 1: toy\n#\n# Text.\n\n# %%\nprint(1)\n")
     notebook = notebooks.read(source)
     address.dress(notebook, "01_toy", "https://github.com/a/b")
-    source.write_text(address.jupytext.writes(notebook, fmt=address.SAVED))
+    source.write_text(notebooks.as_source(notebook))
     notebook = notebooks.read(source)
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         cell.execution_count = number

@@ -56,6 +56,13 @@ def test_save_stores_an_executed_twin_and_a_second_save_changes_nothing(course, 
     assert twin.read_bytes() == first
 
 
+def test_save_leaves_the_source_as_jupyterlab_writes_it(course, source):
+    replace(source, "# %%\n1 + 1", "# %%\ndef f():\n    return 1\n\n# %%\n1 + 1")  # one blank line, it writes two
+    before = source.read_text()
+    notebooks.save("01_small")
+    assert source.read_text() == notebooks.as_source(notebooks.read_twin(source.with_suffix(".ipynb"))) != before
+
+
 def test_ignored_output_is_made_anew_only_after_a_change_at_or_before_it(course, source):
     notebooks.save("01_small")
     twin = source.with_suffix(".ipynb")

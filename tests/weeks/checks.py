@@ -5,7 +5,6 @@ import itertools
 import re
 from pathlib import Path
 
-import jupytext
 from nbformat import NotebookNode
 
 from studylib.course import notebooks, week
@@ -13,13 +12,6 @@ from studylib.course import notebooks, week
 MEGABYTES = 2
 # An absolute path of any system, or of a package: /a/b, C:\a, site-packages. Addresses of the net are none.
 MACHINE_PATH = re.compile(r"(?<![\w./:<~-])~?/(?:[\w.@+-]+/)+[\w.@+-]*|\b[A-Za-z]:\\\w|site-packages|file://")
-# As [tool.jupytext] in pyproject.toml says.
-SAVED = {
-    "extension": ".py",
-    "format_name": "percent",
-    "cell_metadata_filter": "tags,-all",
-    "notebook_metadata_filter": "-all",
-}
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 
 
@@ -57,7 +49,7 @@ def differences(source: Path) -> list[str]:
 
 def as_jupyterlab_saves(source: Path) -> list[str]:
     """The .py is to the letter what JupyterLab writes when the notebook is saved, so that saving changes nothing."""
-    saved = jupytext.writes(load(source)[1], fmt=SAVED)
+    saved = notebooks.as_source(load(source)[1])
     found = difflib.unified_diff(source.read_text(encoding="utf-8").splitlines(), saved.splitlines(), lineterm="", n=0)
     return list(itertools.islice(found, 12))
 
