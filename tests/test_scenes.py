@@ -31,7 +31,9 @@ def stamps():
 def test_scenes_show_what_their_classes_say(per_scene):
     d = digit_scenes(200, 100, size=14, per_scene=per_scene, source=stamps())
     for x, y, images, labels in [(d.train_x, d.train_y, *stamps()[:2]), (d.test_x, d.test_y, *stamps()[2:])]:
-        grey_to_class = {round(float(image.max()), 4): 1 + int(label) for image, label in zip(images, labels, strict=True)}
+        grey_to_class = {
+            round(float(image.max()), 4): 1 + int(label) for image, label in zip(images, labels, strict=True)
+        }
         for scene, classes in zip(x[:, 0], y, strict=True):
             # Digits side by side fill their boxes, each of 12 pixels, whole: none lies over another.
             assert int((scene > 0).sum()) == 12 * per_scene

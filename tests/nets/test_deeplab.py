@@ -106,7 +106,9 @@ def test_aspp_has_four_convolutions_and_the_image(output_stride, expected, on_me
     aspp = on_meta(nets.deeplabv3, "resnet50", output_stride).aspp
     assert [branch[0].kernel_size[0] for branch in aspp.convs[:4]] == [1, 3, 3, 3]
     assert tuple(branch[0].dilation[0] for branch in aspp.convs[1:4]) == expected
-    assert [costs.receptive_field(branch).size for branch in aspp.convs[1:4]] == [(2 * rate + 1,) * 2 for rate in expected]
+    assert [costs.receptive_field(branch).size for branch in aspp.convs[1:4]] == [
+        (2 * rate + 1,) * 2 for rate in expected
+    ]
     assert aspp.project[0].in_channels == 5 * 256
 
 
