@@ -109,3 +109,9 @@ def test_what_is_installed_here_is_what_is_pinned():
             if installed == "absent" or installed not in pin.specifier:
                 wrong[pin.name] = f"{installed}, pinned {pin.specifier}"
     assert not wrong, "the environment is not the pinned one; remove .venv/installed-for and run make again"
+
+
+def test_no_two_files_of_tests_have_one_name():
+    # pytest imports them by their bare names; the second of a name would not be collected.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -7,7 +7,7 @@ import pytest
 
 from studylib import course
 from studylib.course import files, new_week, notebooks
-from tests.course.test_commands import files_in
+from tests.course.test_group_commands import files_in
 from tests.weeks import checks
 
 
