@@ -144,11 +144,11 @@ plt.show()
 #
 # Each of the $g$ blocks has $\frac{N}{g} \times \frac{M}{g} K^2$ weights, so
 #
-# | | dense | $g$ groups |
+# | | dense | g groups |
 # |---|---|---|
-# | parameters | $K^2 M N$ | $K^2 M N / g$ |
-# | multiply-adds, $P$ output pixels | $K^2 M N P$ | $K^2 M N P / g$ |
-# | activation bytes, 32-bit floats | $4 N P$ | $4 N P$ |
+# | parameters | K² M N | K² M N / g |
+# | multiply-adds, P output pixels | K² M N P | K² M N P / g |
+# | activation bytes, 32-bit floats | 4 N P | 4 N P |
 #
 # The last row is the catch: as much data moves as before, for a $g$-th of the work. Section 2.4 meets it again.
 
