@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+# OpenMP's threads, which are Numba's and torch's, otherwise spin for a while after their work, on the cores that BLAS
+# then waits for: on two cores MEC took up to four times as long. OpenMP reads it when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numba
 import numpy as np
 import torch
@@ -162,6 +166,8 @@ def report(measured: list[Measured], described: str) -> str:
     ]
     for cores in measured[0].seconds:
         several = " The cores wait for each other: with a load above, read this table as noise." if cores > 1 else ""
+        if cores > 1:
+            several += f" OMP_WAIT_POLICY is {os.environ['OMP_WAIT_POLICY']}."
         lines += [
             "",
             f"## Time on {cores} {'core' if cores == 1 else 'cores'}",

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider")
 STUDY = str(Path(sys.executable).with_name("study"))
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)")
+BROKEN = re.compile(r"(FAILED|ERROR) ")  # how pytest's summary begins the line of a test
 ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 
 
@@ -28,11 +29,11 @@ ROWS = [
     [Stage("lint", (sys.executable, "-m", "ruff", "check", "."))],
     [Stage("unit tests", (*PYTEST, "tests", "-m", "not browser", "-n", "2"))],
     [
+        Stage("browser", (*PYTEST, "tests/browser")),  # first, as it takes longest
         Stage("notebooks", (*PYTEST, "--nbval", "weeks")),
         # torch without vector instructions rounds in other places, as another processor does.
         Stage("another machine", (*PYTEST, "--nbval", "weeks"), (("ATEN_CPU_CAPABILITY", "default"),)),
         Stage("study run", (STUDY, "run")),
-        Stage("browser", (*PYTEST, "tests/browser")),
         Stage("types", (sys.executable, "-m", "mypy")),
         Stage("exercises", (STUDY, "exercises", "check")),
     ],
@@ -44,20 +45,23 @@ class Result(NamedTuple):
     status: int
     seconds: float
     last: str  # of the lines that it printed
+    broken: list[str]  # the lines that name a failed test
 
 
 def run(stage: Stage) -> Result:
     """Run a stage; its output is shown as it comes, each line with the stage's name."""
-    began, last = time.perf_counter(), ""
+    began, last, broken = time.perf_counter(), "", []
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(stage.variables)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     with subprocess.Popen(stage.command, cwd=ROOT, env=environment, **options) as process:
         for line in process.stdout:
             print(f"{stage.name} | {line}", end="", flush=True)
             last = line if line.strip() else last
+            if BROKEN.match(line):
+                broken.append(line.rstrip())
     seconds = time.perf_counter() - began
     print(f"{stage.name} | {'FAILED' if process.returncode else 'passed'} in {seconds:.0f} s", flush=True)
-    return Result(stage.name, process.returncode, seconds, last)
+    return Result(stage.name, process.returncode, seconds, last, broken)
 
 
 def count(results: list[Result]) -> str:
@@ -86,6 +90,9 @@ def main(set_up: float) -> int:
         print(f"{seconds:7.0f} s  {names}")
     if failed := [result.name for result in results if result.status]:
         print(f"failed stages: {', '.join(failed)}")
+        for result in results:
+            for line in result.broken:
+                print(f"{result.name} | {line}")
     print(f"===== {count(results)} in {sum(seconds for seconds, _ in table):.2f}s =====")
     return bool(failed)
 

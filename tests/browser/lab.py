@@ -127,7 +127,7 @@ class Lab:
                 raise RuntimeError(f"JupyterLab ended before {what}:\n{self.log.read_text()[-3000:]}")
             if time.monotonic() > end:
                 raise RuntimeError(f"waited {seconds:.0f} s in vain until {what}:\n{self.log.read_text()[-3000:]}")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
 
 def _menu(page: Page, menu: str, item: str) -> None:
@@ -136,7 +136,8 @@ def _menu(page: Page, menu: str, item: str) -> None:
 
 
 def all_numbered(page: Page) -> bool:
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+    # One question to the page, and none that needs the layout: it is asked again and again while the notebook runs.
+    prompts = page.evaluate("[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)")
     return bool(prompts) and all(re.fullmatch(r"\[\d+\]:", prompt.strip()) for prompt in prompts)
 
 

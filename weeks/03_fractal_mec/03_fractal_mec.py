@@ -57,7 +57,7 @@ import studylib
 from studylib import course, data, gpu, kernels, ledger, mec, nets, plots
 from studylib.costs import count
 from studylib.nets.fractalnet import LOCAL_DROP, ConvNormReLU, FractalBlock, count_paths, join
-from studylib.training import Summary, fit
+from studylib.training import Summary, fit, over_seeds
 
 plots.use_style()
 # Networks this small lose more by waiting for a second core than they gain.
@@ -518,18 +518,28 @@ for name, make in designs.items():
     print(f"{name:20s}{sum(w.numel() for w in make().parameters()):7,d} parameters")
 
 # %% tags=["nbval-ignore-output"]
-losses = {}  # of each design, one for each seed
-for name, make in designs.items():
-    for seed in SEEDS:
-        torch.manual_seed(seed)
-        net = make()
+losses = {}  # of each design and column, one for each seed
+
+
+def trained_loss(name):
+    """A function of the seed: the training loss of a new net; its columns' go into `losses`."""
+
+    def run(seed):
+        net = designs[name]()
         options = {"epochs": EPOCHS, "lr": 0.1, "batch_size": 64, "seed": seed}
         fit(net, grey, **options, evaluate=False, show=not FAST)
-        parts = {name: net}
         if name.startswith("fractal"):
-            parts |= {f"  its column {n}{name[7:]}": net.column(n) for n in (1, COLUMNS)}
-        for part, net in parts.items():
-            losses.setdefault(part, []).append(loss_of(net))
+            for n in (1, COLUMNS):
+                column = f"  its column {n}{name[7:]}"
+                losses.setdefault(column, []).append(loss_of(net.column(n)))
+        return loss_of(net)
+
+    return run
+
+
+for name in designs:
+    losses[name] = []  # above its columns
+    losses[name] += over_seeds(trained_loss(name), SEEDS).values
 for name, values in losses.items():
     print(f"{name:27s} training loss {Summary(tuple(values))}")
 
