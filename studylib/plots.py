@@ -70,7 +70,8 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     fig.draw_without_rendering()  # the labels are placed against the final layout
     macs, errors = [p.macs for p in points], [p.top1_error for p in points]
     labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=8) for p in points]
-    adjust_text(labels, x=macs, y=errors, ax=ax, expand=(1.15, 1.5), min_arrow_len=4,
+    # So many steps, as by default it stops after a second: the picture would depend on the machine.
+    adjust_text(labels, x=macs, y=errors, ax=ax, expand=(1.15, 1.5), min_arrow_len=4, iter_lim=100,
                 arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})
     return _finished(fig)
 
