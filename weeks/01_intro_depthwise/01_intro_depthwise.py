@@ -1577,7 +1577,7 @@ for name, images in (("true labels", some), ("labels by lot", by_lot)):
         fit(
             net,
             images,
-            epochs=40,
+            epochs=60,
             lr=3e-3,
             optimizer="adam",
             batch_size=100,

@@ -12,8 +12,8 @@
 # - say when a layer of thresholds finds the sparse code of a signal, and when not;
 # - tell from a kernel's source how many warps diverge, which memory lines a warp touches and which banks conflict.
 #
-# Every figure below is computed or asserted by a cell of this notebook. What a paper printed is shown beside it,
-# also where the two disagree.
+# Every number below is printed or asserted by a cell of this notebook, unless it is marked as quoted from a paper or
+# as seen once. What a paper printed stands beside what we compute, also where the two disagree.
 
 # %% tags=["remove-cell"]
 # Google Colab opens this file alone: fetch the rest. Anywhere else this cell does nothing.
@@ -32,7 +32,7 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
 # %% tags=["parameters"]
 FAST = True  # False: more training, more data; about ten minutes in place of one
 SEED = 0  # the first of three seeds of every experiment
-DATA = "../../data"  # where `make lab` put the images
+DATA = "../../data"  # not needed this week: the digits of scikit-learn are large enough
 
 # %%
 import math
@@ -63,7 +63,7 @@ rng = np.random.default_rng(SEED)
 
 # %% [markdown]
 # ## Run sheet
-# Three hours with a break in the first two. The presenter of a topic keeps its minutes; questions close the hours.
+# Three hours with a break in the first two. The presenter of a topic keeps its minutes; questions close each hour.
 
 # %%
 course.sheet(".")
@@ -142,7 +142,7 @@ plt.show()
 # %% [markdown]
 # ## 1.2 What groups save, and what they do not
 #
-# Each of the $g$ blocks has $\frac{N}{g} \times \frac{M}{g} K^2$ weights, so
+# With filters of $K \times K$, each of the $g$ blocks has $\frac{N}{g} \times \frac{M}{g} K^2$ weights, so (no bias)
 #
 # | | dense | g groups |
 # |---|---|---|
@@ -150,7 +150,9 @@ plt.show()
 # | multiply-adds, P output pixels | K² M N P | K² M N P / g |
 # | activation bytes, 32-bit floats | 4 N P | 4 N P |
 #
-# The last row is the catch: as much data moves as before, for a $g$-th of the work. Section 2.4 meets it again.
+# The last row is the catch: as many activations move as before, for a $g$-th of the work. The last number in each line
+# below says how bad that is: multiply-adds for each byte that must move at least, input, weights and output once each.
+# Section 2.4 meets it again.
 
 # %%
 M, N, K, side = 128, 256, 3, 28
@@ -237,25 +239,25 @@ display(ledger.check("alexnet", where="Sec. 3.2"))
 #
 # AlexNet's layer 3 reads both towers. What if no layer did? Stack grouped convolutions, with ReLU and batch norm
 # (both work on each channel by itself), and the network falls into $g$ separate networks until the last linear layer,
-# which only adds up what they say. Put one image into the first group and another into the second. Whatever is
-# learnt, the output is
+# which only adds up what they say. Take two groups, and put one image into the first and another into the second.
+# Whatever is learnt, the output is a sum of two functions, each of one image:
 #
-# $$s(x_1, x_2) = f(x_1) + g(x_2).$$
+# $$s(x_1, x_2) = f(x_1) + h(x_2).$$
 #
 # Now ask it: *do the two images show the same digit?* Such a sum cannot know. Let $x_1, x_1'$ be any two images for the
 # first place, $x_2, x_2'$ for the second. Then
 #
 # $$s(x_1, x_2) + s(x_1', x_2') = s(x_1, x_2') + s(x_1', x_2),$$
 #
-# since both sides are $f(x_1) + f(x_1') + g(x_2) + g(x_2')$. Take $x_1, x_2$ two sevens and $x_1', x_2'$ two threes.
+# since both sides are $f(x_1) + f(x_1') + h(x_2) + h(x_2')$. Take $x_1, x_2$ two sevens and $x_1', x_2'$ two threes.
 # The left side adds up two *same* pairs, the right side two *different* ones. If "same" means $s > 0$, the left side
 # should be positive and the right side negative, but they are equal: **of these four answers at least one is wrong**.
 #
 # How well can a sum do, over all ten digits? There are two questions here with two answers.
 #
 # **The loss.** Training minimises the cross-entropy, expected over pairs of which half show the same digit, digits
-# uniform. Suppose some $f, g$ were good. Rename the ten digits by any permutation, in both images at once: the task
-# is the same, so the renamed $f, g$ are as good. Now average the sums over all permutations. The average is a
+# uniform. Suppose some $f, h$ were good. Rename the ten digits by any permutation, in both images at once: the task
+# is the same, so the renamed $f, h$ are as good. Now average the sums over all permutations. The average is a
 # constant, for no digit differs from another in it, and since the loss is convex, averaging made it no worse. So the
 # best sum is a constant, the best constant is 0, and its loss is $\ln 2$. A program that searches for a better one
 # fails:
@@ -273,18 +275,19 @@ def expected_loss(s):
 
 for seed in SEEDS:
     start = torch.randn(2, DIGITS, dtype=torch.float64, generator=torch.manual_seed(seed))
-    f, g = 3 * start
-    f.requires_grad_(), g.requires_grad_()
-    search = torch.optim.LBFGS([f, g], max_iter=500, line_search_fn="strong_wolfe")
+    f, h = 3 * start
+    f.requires_grad_(), h.requires_grad_()
+    search = torch.optim.LBFGS([f, h], max_iter=500, line_search_fn="strong_wolfe")
 
-    def closure(f=f, g=g, search=search):
+    def closure(f=f, h=h, search=search):
         search.zero_grad()
-        loss = expected_loss(f[:, None] + g[None, :])
+        loss = expected_loss(f[:, None] + h[None, :])
         loss.backward()
         return loss
 
-    before, _ = expected_loss(f[:, None] + g[None, :]).item(), search.step(closure)
-    best = f[:, None] + g[None, :]
+    before = expected_loss(f[:, None] + h[None, :]).item()
+    search.step(closure)
+    best = f[:, None] + h[None, :]
     assert math.log(2) - 1e-12 < expected_loss(best).item() < math.log(2) + 1e-6
     assert best.abs().max() < 0.01  # it has found the constant 0
     print(
@@ -294,17 +297,18 @@ for seed in SEEDS:
 
 # %% [markdown]
 # **The accuracy** is another matter, for it only asks on which side of zero $s$ lies. Sort the first digits by $f$:
-# the larger $f(a)$, the more second digits $b$ are called "same" (those with $g(b) > -f(a)$), and each such set
-# contains the ones before it. If all ten *same* pairs are to be right, each set must have at least one digit more
-# than the one before it, and so at least $0 + 1 + \dots + 9 = 45$ of the 90 *different* pairs are called "same" as
-# well. All of one kind right and half of the other: 75 %. Giving up a same pair never gains more than it loses. We
-# try every order of the numbers $f(a)$ and $-g(b)$ for a few digits:
+# the larger $f(a)$, the more second digits $b$ are called "same" (those with $h(b) > -f(a)$), and each such set
+# contains the ones before it. If all ten *same* pairs are to be right, the set of the $i$-th digit contains that digit
+# and all before it: $i$ digits at least, $i - 1$ of them wrong. So at least $0 + 1 + \dots + 9 = 45$ of the 90
+# *different* pairs are called "same" as well. All of one kind right and half of the other: 75 %. Giving up a same
+# pair does not help, for it costs a tenth of its kind and saves at most 9 of the 90 others, a tenth too. We try every
+# order of the numbers $f(a)$ and $-h(b)$ for a few digits:
 
 # %%
 def best_accuracy(digits):
-    """The most that the sign of f(a) + g(b) can reach, over all orders of f and -g."""
+    """The most that the sign of f(a) + h(b) can reach, over all orders of f and -h."""
     orders = np.array(list(permutations(range(2 * digits))))
-    says_same = orders[:, :digits, None] > orders[:, None, digits:]  # f(a) > -g(b)
+    says_same = orders[:, :digits, None] > orders[:, None, digits:]  # f(a) > -h(b)
     equal = np.eye(digits, dtype=bool)
     right_same = says_same[:, equal].mean(axis=1)
     right_different = 1 - says_same[:, ~equal].mean(axis=1)
@@ -315,11 +319,11 @@ for digits in (2, 3, 4):
     assert best_accuracy(digits) == 0.75
     print(f"{digits} digits: at best {best_accuracy(digits):.0%} right")
 a, b = np.arange(DIGITS)[:, None], np.arange(DIGITS)[None, :]
-says_same = (b - a + 0.5) > 0  # a sum: f(a) = 0.5 - a, g(b) = b, "is the first no larger?"
+says_same = (b - a + 0.5) > 0  # a sum: f(a) = 0.5 - a, h(b) = b, "is the first no larger?"
 right = np.where(a == b, says_same, ~says_same)
 reached = (right[a == b].mean() + right[a != b].mean()) / 2
 assert reached == 0.75
-print(f"10 digits: f(a) = 0.5 - a, g(b) = b reaches {reached:.0%}")
+print(f"10 digits: f(a) = 0.5 - a, h(b) = b reaches {reached:.0%}")
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.9), layout="constrained")
@@ -332,7 +336,7 @@ for ax, answers, name in (
     ax.set_title(name, fontsize=9, fontweight="normal")
 axes[0].set_ylabel("first digit a")
 fig.suptitle(
-    'Dark: called "same". A sum f(a) + g(b) > 0 is a staircase, never a diagonal',
+    'Dark: called "same". A sum f(a) + h(b) > 0 is a staircase, never a diagonal',
     fontsize=11,
     fontweight="bold",
     x=0.01,
@@ -342,8 +346,9 @@ plt.show()
 
 
 # %% [markdown]
-# (If images of one digit differ, $f(x_1)$ and $g(x_2)$ differ too. Both results stay: put the mean over a digit's
-# images into the first, by convexity again; and average the second over draws of one image a digit.) So a network
+# (So far a digit had one image. With many, $f(x_1)$ and $h(x_2)$ vary within a digit, and both results stay. The loss:
+# replace $f$ and $h$ by their means over the images of each digit, which by convexity makes it no worse. The accuracy:
+# draw one image of each digit for either place; no draw gets beyond 75 %, and so their mean does not.) So a network
 # without mixing that *minimises* the loss ends near the constant, and near chance; the 75 % are out of the loss's
 # sight. What must change is the form of the sum.
 #
@@ -372,7 +377,7 @@ print("after ", channel_shuffle(x, 3).flatten().int().tolist(), " (3 groups)")
 # %% [markdown]
 # Which input channels can reach which output channels? One grouped layer connects what its blocks connect; two layers,
 # what the product of their matrices connects. With $g$ groups of at least $g$ channels, two layers with a shuffle
-# between them reach everything:
+# between them reach everything. Dark are the pairs that are connected, and each title says how many are:
 
 # %%
 CHANNELS, GROUPS = 16, 4
@@ -473,8 +478,8 @@ print("in every seed: no mixing, under 65 % and no loss clearly below ln 2; shuf
 
 
 # %% [markdown]
-# And the four-images identity of 1.4? We asserted nothing about *training* there, so it must hold for the trained
-# networks, for any four images, in the one and not in the other:
+# And the four-images identity of 1.4? Nothing in it was about *training*, so it must hold in the trained network
+# without mixing, for any four images. In the one with the shuffle it need not:
 
 # %%
 def gap(net, x):
@@ -508,16 +513,17 @@ for name in CONDITIONS:
 # What this shows: at equal weights and work, one permutation of channels makes the difference between chance and a
 # working network, for the reason proved above, not for lack of training. What it does not show: that groups with
 # shuffle are better than a dense network, or that natural images punish missing mixing as hard. This task was made
-# to. In AlexNet, layer 3 and the fully connected layers mix; in ResNeXt, as we shall see, every second layer does.
+# to. In AlexNet, layer 3 and the fully connected layers mix; in ResNeXt, as we shall see, two layers of three do.
 #
-# Seen once, FAST=False (four times the pairs, twice the width), on two cores of an x86 server CPU, November 2026: no
-# mixing 49.5 ± 0.5 %, channel shuffle 96.8 ± 0.1 %, cross-entropy 0.701 ± 0.001 against 0.099 ± 0.003.
+# Seen once, FAST=False (four times the pairs, twice the width, ten epochs), on two cores of an x86 server CPU,
+# November 2026: no mixing 49.5 ± 0.5 %, channel shuffle 96.8 ± 0.1 %. The cross-entropies were 0.701 ± 0.001 and
+# 0.099 ± 0.003.
 #
 # ## Questions for hour 1
 #
-# 1. Two towers halve a layer's arithmetic. At the same arithmetic one could have $\sqrt 2$ times the channels in two
-#    towers. Which of the two has more connections, and which more activations to store?
-# 2. A single product $f(x_1) \cdot g(x_2)$ can tell equal from different, for a suitable $f$ and $g$ with several
+# 1. Two towers halve a layer's arithmetic. For the arithmetic of the dense layer one could have $\sqrt 2$ times the
+#    channels in two towers. Which of these two layers has more weights, and which more activations to store?
+# 2. A single product $f(x_1) \cdot h(x_2)$ can tell equal from different, for a suitable $f$ and $h$ with several
 #    components. Which? Where do networks of today multiply two activations?
 # 3. With $g$ groups of 2 channels, how many shuffled layers does it take to reach everything?
 
@@ -603,7 +609,8 @@ plt.show()
 #
 # The sum of products is the product of the concatenations. For (c): the first 1x1 convolutions all read the same $x$,
 # so they stack into one; and a 3x3 convolution on each path's own channels is section 1.1's block-diagonal one. In
-# code, each form as the paper draws it, in the real size (ReLU between the layers, batch norm left out for now):
+# code, each form as the paper draws it, in the real size (ReLU between the layers and behind the sum, batch norm left
+# out for now):
 
 # %%
 C, d, WIDE = 32, 4, 256  # paths, channels of each, channels of the block
@@ -612,14 +619,14 @@ C, d, WIDE = 32, 4, 256  # paths, channels of each, channels of the block
 def form_a(x, first, second, third):
     """C separate paths, added. first, second, third: lists of C weights."""
     total = x
-    for A, B, E in zip(first, second, third):
-        total = total + F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)), E)
+    for u, v, w in zip(first, second, third):
+        total = total + F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, u)), v, padding=1)), w)
     return F.relu(total)
 
 
 def form_b(x, first, second, third):
     """Paths concatenated before one last 1x1 convolution."""
-    ends = [F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)) for A, B in zip(first, second)]
+    ends = [F.relu(F.conv2d(F.relu(F.conv2d(x, u)), v, padding=1)) for u, v in zip(first, second)]
     return F.relu(x + F.conv2d(torch.cat(ends, dim=1), torch.cat(third, dim=1)))
 
 
@@ -670,12 +677,9 @@ with torch.no_grad():
     block.conv1.weight.copy_(torch.cat(first))
     block.conv2.weight.copy_(torch.cat(second))
     block.conv3.weight.copy_(torch.cat(third, dim=1))
-norms = {name: getattr(block, name) for name in ("bn1", "bn2", "bn3")}
-for name in norms:
+for name in ("bn1", "bn2", "bn3"):
     setattr(block, name, nn.Identity())
 assert (block(x) - outputs["form_a"]).abs().max() < 1e-12
-for name, norm in norms.items():
-    setattr(block, name, norm)
 print("without its batch norms the module is form (a); its convolutions:")
 for convolution in (block.conv1, block.conv2, block.conv3):
     print("  ", convolution)
@@ -683,15 +687,15 @@ for convolution in (block.conv1, block.conv2, block.conv3):
 # %% [markdown]
 # Two fine points. **Batch norm**: the first two of a path work on each channel by itself and stack like the
 # convolutions. The last must stand *behind* the sum in form (a), for normalising 32 results and adding them is not
-# normalising their sum. **Depth**: the middle layer makes the difference. Blocks of two layers, $\sum_i
-# B_i\,\mathrm{relu}(A_i x)$, are by the same identity one *dense* layer of $C$ times the width (Figure 4 of the
-# paper): paths of two layers are no new thing.
+# normalising their sum. **Depth**: the middle layer makes the difference. Leave it out, so that the channels of path
+# $i$ are $B_i = \mathrm{relu}(V_i x)$. By the same identity $\sum_i A_i B_i$ is then one *dense* pair of layers with
+# $C$ times the width (Figure 4 of the paper): paths of two layers are no new thing.
 
 # %%
 paths = torch.stack(
     [
-        F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, A)), B, padding=1)), E)
-        for A, B, E in zip(first, second, third)
+        F.conv2d(F.relu(F.conv2d(F.relu(F.conv2d(x, u)), v, padding=1)), w)
+        for u, v, w in zip(first, second, third)
     ]
 ).detach()
 norm = nn.BatchNorm2d(WIDE, affine=False).double()  # in training mode: by the batch's own numbers
@@ -700,7 +704,7 @@ ratio = (sum_of.std() / of_sum.std()).item()
 assert (of_sum - sum_of).abs().max() > 1
 print(f"normalised, then added: {ratio:.1f} times as large as added, then normalised")
 
-two_deep = sum(F.conv2d(F.relu(F.conv2d(x, A, padding=0)), E) for A, E in zip(first, third))
+two_deep = sum(F.conv2d(F.relu(F.conv2d(x, u)), w) for u, w in zip(first, third))
 one_wide = F.conv2d(F.relu(F.conv2d(x, torch.cat(first))), torch.cat(third, dim=1))
 assert (two_deep - one_wide).abs().max() < 1e-12
 print("32 paths of two layers are one dense pair of layers, without any group")
@@ -715,7 +719,8 @@ print("32 paths of two layers are one dense pair of layers, without any group")
 # $$C \cdot (256 \cdot d + 3 \cdot 3 \cdot d \cdot d + d \cdot 256)$$
 #
 # weights, and as many multiply-adds at each pixel. One path of $d = 64$ is ResNet's bottleneck. For another
-# $C$, solve the quadratic $9 d^2 + 512\, d = B / C$, where $B$ is the budget, the cost of that bottleneck:
+# $C$, solve the quadratic $9 d^2 + 512\, d = B / C$, where $B$ is the budget, the cost of that bottleneck. The
+# activations are not held: the three convolutions put out $4\,(2 C d + 256)$ bytes at each pixel.
 
 # %%
 def equation4(C, d):
@@ -725,20 +730,26 @@ def equation4(C, d):
 
 BUDGET = equation4(1, 64)
 TABLE2 = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # cardinality and width, as the paper chose them
-print(f"{'C':>3s}{'exact d':>9s}{'paper':>7s}{'weights':>9s}{'of 1x64d':>10s}{'group conv':>12s}")
+print(
+    f"{'C':>3s}{'exact d':>9s}{'paper':>7s}{'weights':>9s}{'of 1x64d':>10s}"
+    f"{'group conv':>12s}{'activations':>13s}"
+)
 for C, d in TABLE2.items():
     exact = (-512 + math.sqrt(512**2 + 36 * BUDGET / C)) / 18
     cost = count(AggregatedBlock(256, 256, C, d), (256, 56, 56))
     assert cost.weights == equation4(C, d) and cost.macs == cost.weights * 56**2
+    stored = 4 * sum(math.prod(row.output_shape) for row in cost.rows if row.type == "Conv2d")
+    assert stored == 4 * (2 * C * d + 256) * 56**2
     print(
-        f"{C:3d}{exact:9.2f}{d:7d}{cost.weights:9,d}{cost.weights / BUDGET:10.1%}{C * d:9d} wide"
+        f"{C:3d}{exact:9.2f}{d:7d}{cost.weights:9,d}{cost.weights / BUDGET:10.1%}"
+        f"{C * d:7d} wide{stored / 1e6:10.2f} MB"
     )
     assert abs(exact - d) < 0.5 and abs(cost.weights / BUDGET - 1) < 0.03
 
 # %% [markdown]
-# The paper's widths are the exact ones rounded to even numbers of channels, and the costs agree within three
-# percent. Where does the budget go? The three weight matrices of a block, drawn to scale (each square of the 3x3
-# layer stands for nine weights):
+# The paper's widths are the exact ones rounded to whole channels, and the costs agree within three percent. (The last
+# column is at the 56x56 pixels of the paper's first stage.) Where does the budget go? The three weight matrices of a
+# block, drawn to scale, where the area of the 3x3 layer counts nine times, once for each place of its window:
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.5), layout="constrained")
@@ -785,9 +796,10 @@ display(ledger.check("resnext", where="Table 1"))
 display(ledger.check("resnext", where="Table 2"))
 
 # %% [markdown]
-# One block of Table 2 is three percent above the "~70k", as no whole number of channels comes nearer. For the deep
-# networks the paper and its repository print the cost of the ResNet they are compared with; the ResNeXt itself costs
-# about two percent more:
+# One block of Table 2 is two percent above the "~70k", as no whole number of channels comes nearer. For whole networks
+# Figure 5 and the repository's README print one cost for a ResNet and the ResNeXt compared with it. It is the
+# ResNet's; the ResNeXt costs two or three percent more. The last row, "~15.6", is twice the ResNet's cost, and the
+# count is one percent less:
 
 # %%
 display(ledger.check("resnext", where="Figure 5"))
@@ -838,9 +850,9 @@ display(ledger.check("resnext", where="Sec. 5.1"))
 # %% [markdown]
 # ## 2.4 Equal multiply-adds, unequal time
 #
-# The 32x4d network took a third longer than the ResNet of the same cost. Section 1.2 has the reason ready: groups
-# divide the arithmetic and leave the traffic. For the 3x3 layer in each block of Table 2 (28x28 pixels, 32-bit
-# floats, every number moved once):
+# ResNeXt-101, 32x4d, took a third longer than the ResNet of the same cost. Section 1.2 has a reason ready: groups
+# divide the arithmetic and leave the traffic. For the 3x3 layer in each block of Table 2 (at 28x28 pixels, so that the
+# measurement below is short; 32-bit floats, every number moved once):
 
 # %%
 SIDE = 28
@@ -929,12 +941,12 @@ for name, design in DESIGNS.items():
     cardinalities[name] = over_seeds(run, SEEDS, "%")
 for name, summary in cardinalities.items():
     print(f"{name:8s} {summary}")
-eight, alone = cardinalities["8x4d"].values, cardinalities["1x16d"].values
-difference = Summary(tuple(e - a for e, a in zip(eight, alone)), "points")
+eight, one_path = cardinalities["8x4d"].values, cardinalities["1x16d"].values
+difference = Summary(tuple(e - o for e, o in zip(eight, one_path)), "points")
 print(f"eight paths against one, seed by seed: {difference}")
 share = cardinalities["1x16d"].mean / 100
-alone = 100 * math.sqrt(share * (1 - share) / 1000)
-print(f"and what 1000 test pairs alone leave uncertain in each accuracy: {alone:.1f} points")
+uncertain = 100 * math.sqrt(share * (1 - share) / 1000)
+print(f"and what 1000 test pairs alone leave uncertain in each accuracy: {uncertain:.1f} points")
 plots.seeds(
     {name: summary.values for name, summary in cardinalities.items()},
     f"Eight paths against one, at equal cost: {difference.mean:+.1f} points",
@@ -943,16 +955,16 @@ plots.seeds(
 
 # %%
 for name, summary in cardinalities.items():
-    assert min(summary.values) > 75, name  # more than any sum f + g can reach
+    assert min(summary.values) > 75, name  # more than any sum f + h can reach
 assert abs(difference.mean) < 6
 print("all compare images, better than any sum could; the designs' means lie within 6 points")
 
 
 # %% [markdown]
 # What this shows: paths that mix in their 1x1 layers have no trouble with the task that unmixed groups fail, whether
-# one path or eight. What it does not show: that cardinality is worth anything here, or nothing. The difference is no
-# larger than what a thousand test pairs leave uncertain, and three seeds that agree may agree by luck. The paper's
-# own gain, under two points of ImageNet error from 1x64d to 32x4d, would hardly be seen in such a measurement.
+# one path or eight. What it does not show: that cardinality is worth anything here, or nothing. In the stored run the
+# difference is smaller than what a thousand test pairs leave uncertain, and seeds that agree may agree by luck. The
+# paper's own gain, under two points of ImageNet error from 1x64d to 32x4d, would hardly be seen in such a measurement.
 #
 # Seen once, FAST=False, on two cores of an x86 server CPU, November 2026: 1x16d 94.6 ± 0.2 %, 4x7d 95.0 ± 0.2 %, 8x4d
 # 94.8 ± 0.7 %; eight paths against one 0.2 ± 0.5 points. The whole notebook took eight and a half minutes of
@@ -1007,8 +1019,8 @@ print("layered thresholding = relu(conv(relu(conv))), and D1 itself = the transp
 
 # %% [markdown]
 # The equality is a matter of names. The theory's content is a promise: *if* the signal really is such a sum, and few
-# enough atoms are in it, the thresholds find the right ones. For one layer it is two lines. Let all atoms have norm
-# 1, and let $\mu$ be the largest $|d_i \cdot d_j|$ of two different atoms (the **coherence**). Let $k$ atoms be
+# enough atoms are in it, the thresholds find the right ones. For one layer it is two lines. Let all atoms $d_i$ have
+# norm 1, and let $\mu$ be the largest $|d_i \cdot d_j|$ of two different ones (the **coherence**). Let $k$ atoms be
 # present, each with coefficient 1. An atom that is present correlates with the signal by at least $1 - (k - 1)\mu$,
 # one that is not by at most $k \mu$. The threshold $b = \frac12$ separates them for sure if
 #
@@ -1072,8 +1084,9 @@ ax.set(
 )
 ax.set_xticks(KS, KS)
 ax.minorticks_off()
-ax.legend(loc="center left", bbox_to_anchor=(0.38, 0.55))
-assert recovered["random 21x21"][1][KS.index(4)] > 0.9 and recovered["random 3x3"][1][0] < 0.6
+ax.legend(loc="center left", bbox_to_anchor=(0.14, 0.62))
+at_four = {name: shares[KS.index(4)] for name, (_, shares) in recovered.items()}
+assert at_four["random 21x21"] > 0.9 and at_four["random 3x3"] < 0.5
 assert recovered["smooth 9x9"][1][0] == 0
 plt.show()
 
@@ -1097,16 +1110,16 @@ print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.toli
 
 
 # %% [markdown]
-# What this shows: the forward pass *is* the layered thresholding pursuit, exactly; the promise holds where it is
-# made, and recovery lasts beyond it; and it concerns *which* atoms, not their values. What it does not show: that
-# trained networks work for this reason. The filters of a network are small and often alike, so that the promise
-# covers one atom or none, and nobody guarantees that photographs are sums of a few atoms.
+# What this shows: the forward pass *is* the layered thresholding pursuit, exactly; the promise holds where it is made,
+# and recovery lasts beyond it; and it concerns *which* atoms, not their values. What it does not show: that trained
+# networks work for this reason. Filters as small as a network's, 3x3 at every place, got a promise for not even one
+# atom above, and nobody guarantees that photographs are sums of a few atoms.
 #
 # ## Questions for hour 2
 #
 # 1. How many paths does Equation 4 afford at $d = 1$? What is the middle layer then, and which network of week 1 is
 #    near?
-# 2. Table 3's widths differ by three percent in cost. Could that explain the differences in error?
+# 2. Table 3's widths differ by up to three percent in cost. Could that explain the differences in error?
 # 3. In form (a), where would dropout on a *path* go, and what would it be in form (c)? (Week 3 drops paths.)
 # 4. A smooth dictionary fails at $k = 1$. Which step of the two-line proof breaks?
 
@@ -1121,8 +1134,9 @@ print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.toli
 # ## 3.1 Which threads form a warp
 #
 # A launch has a **grid** of **blocks** of **threads**. A thread knows its place in the block, `threadIdx.x` and `.y`,
-# and its block's place in the grid. But the hardware does not run single threads. It cuts each block into **warps**
-# of 32 threads, which take each step together. Threads are numbered along x first:
+# the block's size, `blockDim`, and the block's place in the grid, `blockIdx`. (`cuda.grid(1)` is its number in the
+# whole grid, `blockIdx.x * blockDim.x + threadIdx.x`.) But the hardware does not run single threads. It cuts each
+# block into **warps** of 32 threads, which take each step together. Threads are numbered along x first:
 #
 # $$t = \text{threadIdx.y} \cdot \text{blockDim.x} + \text{threadIdx.x}, \qquad \text{warp} = \lfloor t / 32 \rfloor$$
 
@@ -1205,7 +1219,7 @@ for ax, block in zip(axes, ((32, 32), (16, 16))):
     ax.set(xlabel="threadIdx.x", ylabel="threadIdx.y")
     ax.set(xticks=range(0, block[0], 4), yticks=range(0, block[1], 4))
 fig.suptitle(
-    "The branch taken (two shades), and eight warps (red)",
+    "Dark: if; yellow: else. A warp (red) agrees left, is split right",
     fontsize=11,
     fontweight="bold",
     x=0.01,
@@ -1292,7 +1306,8 @@ for name in "abc":
 
 
 # %% [markdown]
-# Between (a) and (b) lies every other stride. One warp writes elements `stride * threadIdx.x`:
+# Between (a) and (b) lies every other stride. One warp writes elements `stride * threadIdx.x` (the left half of the
+# figure below). The right half is the same question for reads of shared memory, which section 3.4 explains:
 
 # %%
 @cuda.jit
@@ -1323,7 +1338,7 @@ assert passes == [math.gcd(stride, 32) for stride in STRIDES]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), layout="constrained")
 axes[0].plot(STRIDES, sectors, "o-", color=plots.BLUE, ms=4)
 axes[0].set(xlabel="stride, floats", ylabel="sectors for a warp", ylim=(0, 35))
-axes[0].set_title("Global memory: eight strides to the worst", fontsize=10)
+axes[0].set_title("Global memory: the worst from stride 8 on", fontsize=10)
 axes[1].vlines(STRIDES, 0, passes, color=plots.RED)
 axes[1].plot(STRIDES, passes, "o", color=plots.RED, ms=4)
 axes[1].set(xlabel="stride, floats", ylabel="passes for a warp", ylim=(0, 35))
@@ -1369,7 +1384,7 @@ print(f"different pixels that a block of 256 threads needs: {256 + 16}")
 fig, ax = plt.subplots(figsize=(7.5, 2.2), layout="constrained")
 ax.plot(row, color=plots.GREY, lw=0.8, label="a row of the photograph")
 ax.plot(out, color=plots.RED, label="blurred")
-ax.set(xlabel="pixel", ylabel="brightness", title="What the kernel computes")
+ax.set(xlabel="pixel", ylabel="brightness", title="A weighted sum of 17 neighbours smooths the row")
 ax.legend(loc="upper left", ncols=2)
 ax.set_ylim(0, 1.35 * row.max())
 plt.show()
@@ -1382,7 +1397,8 @@ plt.show()
 # Second, shared memory turns bad patterns into good ones. Transposing a matrix, the second half of CS179's lab 2,
 # reads along rows and must write along columns. Straight on, one of the two sides is pattern (b) above. With a
 # **tile** in shared memory both sides go along rows, and the turn happens on the chip: thread $(x, y)$ writes what
-# *another* thread has read, so there must be a barrier between the two. For one tile of 32x32:
+# *another* thread has read, so there must be a **barrier** between the two: `cuda.syncthreads()`, which no thread
+# passes before all threads of its block have come to it. For one tile of 32x32:
 
 # %%
 @cuda.jit
@@ -1419,6 +1435,7 @@ def costs_of(report):
 
 matrix = rng.standard_normal((32, 32)).astype(np.float32)
 transposes = {}
+print("for a warp: sectors of global memory (a, out), passes of shared memory (tile)")
 for kernel in (transpose_straight, transpose_tile, transpose_padded):
     out = np.zeros_like(matrix)
     report = gpu.check(kernel, 1, (32, 32), matrix, out)
@@ -1435,8 +1452,8 @@ assert padded["load", "a"] == padded["store", "out"] == 4 and padded["load", "ti
 # %% [markdown]
 # The tile cuts the traffic of global memory from 36 sectors to 8 for each row. But in the tile, a warp reads a
 # *column*, which is stride 32: all of it in one bank, 32 passes. One column of padding makes the stride 33, and an
-# odd stride is free. What the first warp reads of the tile, without and with the padding (a row of the picture is 32
-# banks wide):
+# odd stride is free. The line `out[y, x] = tile[x, y]` for the first warp, without and with the padding: what it writes
+# to `out`, and below it what it reads of the tile (a row of that picture is 32 banks wide):
 
 # %%
 for name in ("transpose_tile", "transpose_padded"):
@@ -1524,9 +1541,9 @@ assert swapped["lhs", "load"][1] == 1
 
 # %% [markdown]
 # No conflicts, then: in a warp $i$ runs from 0 to 31 and $j$ is fixed, so `lhs` and `output` are read side by side,
-# and of `rhs` all threads want the *same* element. Exchange $i$ and $j$, which changes no result, and two of the
-# three arrays are read with strides 32 and 128: 32 passes each. What to look at is the stride between *neighbouring
-# threads*, not between steps of the loop.
+# and of `rhs` all threads want the *same* element. Exchange $i$ and $j$, which changes no result, and `output` and
+# `rhs` are read with strides 32 and 128: 32 passes each. What to look at is the stride between *neighbouring threads*,
+# not between steps of the loop.
 #
 # The lab goes on: each `+=` must wait for the one before, through memory. How to do with less? Keep the sum in a
 # register, of which each thread has its own:
@@ -1555,13 +1572,13 @@ assert totals[1] * 2 == totals[0]
 
 
 # %% [markdown]
-# Half of the requests are gone, and the two sums do not wait for each other. (A compiler may do the first by itself.
-# And *how much* waiting costs is a time, which only a card can tell.)
+# Half of the requests are gone, and the two sums do not wait for each other. (A compiler may keep the sum in a
+# register by itself. And *how much* waiting costs is a time, which only a card can tell.)
 #
 # ## 3.6 Reductions
 #
 # Add up 256 numbers with 256 threads. A tree does it in eight rounds, halving each time. Which thread adds what to
-# what makes three programs with one result:
+# what makes three programs with one result (`step` is 1, 2, 4, ..., 128):
 #
 # 1. thread $t$ adds its neighbour at distance `step` if $t$ is a multiple of `2 * step`;
 # 2. the same additions, done by threads side by side: thread $t$ works at place `2 * step * t`;
@@ -1637,9 +1654,10 @@ assert totals["tree_modulo"][1] == totals["tree_strided"][1] > 3 * 12 == totals[
 # %% [markdown]
 # All three do 255 additions. In the first the working threads are spread out, so for five rounds every warp goes
 # along, for a few threads each: divergence. The second has its workers side by side, and whole warps are done early;
-# but now they read at strides of 2, 4, 8, ..., and the banks conflict. It takes as many passes as the first: the
-# fault has only changed its name. The third has neither. Below, what the first warp reads and writes of `sums` in the
-# third round of each tree:
+# but now they read at strides of 2, 4, 8, ..., and the banks conflict. It takes as many passes as the first: the fault
+# has only changed its name. The third has neither, until less than one warp has work, in the last five rounds. (A
+# *warp round* above is one warp doing one round; *passes* are over all three accesses of `+=`.) Below, what the first
+# warp reads and writes of `sums` in the third round of each tree:
 
 # %%
 for name in ("tree_modulo", "tree_strided", "tree_halves"):
@@ -1648,8 +1666,9 @@ for name in ("tree_modulo", "tree_strided", "tree_halves"):
     display(report.plot(line=line, warp=0, request=2))
 
 # %% [markdown]
-# The sums differ in their last digits, since floating-point addition in another order rounds elsewhere. So the right
-# question to a parallel sum is not whether it equals the sequential one, but how far it is from the exact one.
+# The third sum may differ from the others in its last digits, since floating-point addition in another order rounds
+# elsewhere. So the right question to a parallel sum is not whether it equals the sequential one, but how far it is
+# from the exact one.
 #
 # ## 3.7 Now you
 #

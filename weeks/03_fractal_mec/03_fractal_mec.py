@@ -12,8 +12,8 @@
 # - multiply two matrices on a GPU through tiles, and count what that saves;
 # - prove that some functions need exponentially many units in one layer, and a few in each of many layers.
 #
-# Every figure below is computed or asserted by a cell of this notebook. What a paper printed is shown beside it,
-# also where the two disagree.
+# Every number below is computed or asserted by a cell of this notebook, quoted from a paper, or marked as seen once.
+# What a paper printed is shown beside what we compute, also where the two disagree.
 
 # %% tags=["remove-cell"]
 # Google Colab opens this file alone: fetch the rest. Anywhere else this cell does nothing.
@@ -30,7 +30,7 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     os.chdir("course/weeks/03_fractal_mec")
 
 # %% tags=["parameters"]
-FAST = True  # False: longer training and a net of 40 layers; about ten minutes in place of one
+FAST = True  # False: longer training and a net of 40 layers; 25 minutes once, beside other work
 SEED = 0  # the first of three seeds of every experiment
 DATA = "../../data"  # not needed this week: the digits of scikit-learn are large enough
 
@@ -85,10 +85,10 @@ course.sheet(".")
 #
 # $$f_{C+1}(z) = \big[\, (f_C \circ f_C)(z) \,\big] \;\oplus\; \big[\, \mathrm{conv}(z) \,\big]$$
 #
-# $f_C \circ f_C$ is the block so far, twice in a row; beside both stands one new convolution; $\oplus$ is the **join**
-# of the two results, of which more below. Where a join would feed straight into another one, the two are merged into
-# one with more inputs. Here the rule builds a graph. What it returns are the **ends**, the nodes that the last join
-# will read, so that two joins in a row never arise.
+# $C$ counts the block's **columns**, as the picture below will show. $f_C \circ f_C$ is the block so far, twice in a
+# row; beside both stands one new convolution; $\oplus$ is the **join** of the two results, of which more below. Where a
+# join would feed straight into another one, the two are merged into one with more inputs. Here the rule builds a graph.
+# What it returns are the **ends**, the nodes that the last join will read, so that two joins in a row never arise.
 
 # %%
 def expand(graph, columns, source, top=0.0, bottom=1.0):
@@ -163,8 +163,8 @@ fig.suptitle(
 plt.show()
 
 # %% [markdown]
-# Blue: convolutions. Orange: joins. The **columns** are numbered from the left: column 1 is one convolution long, column $C$
-# has $2^{C-1}$.
+# Blue: convolutions. Orange: joins. The columns are numbered from the left: column 1 is one convolution long, column
+# $C$ has $2^{C-1}$.
 #
 # ## 1.2 Depth, convolutions, paths
 #
@@ -176,7 +176,7 @@ plt.show()
 # - **Paths** from input to output: through the new convolution there is one; through the two blocks every path of the
 #   first can be followed by every path of the second. $p_{C+1} = p_C^2 + 1$.
 #
-# Does the graph agree? All paths are listed one by one, which is brute force and proves what it counts.
+# Does the graph agree? All paths are listed one by one: brute force, and for these sizes a proof.
 
 # %%
 for columns in range(1, 6):
@@ -216,9 +216,10 @@ print(f"5 blocks of 4 columns: {5 * 2**3} layers, {count_paths(4) ** 5:,} paths"
 # $$\bigoplus_{i=1}^{n} z_i = \frac{1}{n} \sum_{i=1}^{n} z_i, \qquad
 #   \frac{\partial L}{\partial z_i} = \frac{1}{n}\, \frac{\partial L}{\partial (\oplus z)},$$
 #
-# so each of the $n$ inputs gets an equal share of the gradient. Unlike a residual connection, nothing here is passed on
-# unchanged: every path goes through at least one convolution. The whole block, then, as the rule writes it. A column is
-# a list of layers; the two copies of $f_C$ are the first and the second halves of the deeper columns.
+# so each of the $n$ inputs gets an equal share of the gradient ($L$ is the loss). Unlike a residual connection, nothing
+# here is passed on unchanged: every path goes through at least one convolution. The whole block, then, as the rule
+# writes it. A column is a list of layers; the two copies of $f_C$ are the first and the second halves of the deeper
+# columns.
 
 # %%
 def mean(ends):
@@ -292,6 +293,8 @@ for C, M, N, S in ((1, 3, 64, 32), (2, 64, 128, 16), (3, 128, 256, 8), (4, 256, 
         cost = count(FractalBlock(M, N, C), (M, S, S))
     counted = cost.weights, cost.params, cost.macs, cost.activation_bytes
     assert counted == block_cost(C, M, N, S)
+    deepest_column = 9 * (M * N + (2 ** (C - 1) - 1) * N * N)
+    assert cost.weights < 2 * deepest_column
     print(
         f"C = {C}, {M:3d} -> {N:3d} channels at {S:2d}x{S:<2d}: "
         f"{cost.params / 1e6:6.3f} M params, {cost.macs / 1e6:6.1f} M MACs, "
@@ -305,8 +308,8 @@ for C, M, N, S in ((1, 3, 64, 32), (2, 64, 128, 16), (3, 128, 256, 8), (4, 256, 
 #
 # ## 1.5 The paper's parameters
 #
-# Table 3 varies the columns, with few channels (16, 32, 64, 128, 128) and the hundred classes of CIFAR-100. All of its
-# parameter counts come out.
+# Table 3 varies the columns, with few channels (16, 32, 64, 128, 128) and the hundred classes of CIFAR-100 (the two
+# plus signs stand for heavy augmentation of the training images). All of its parameter counts come out.
 
 # %%
 display(ledger.check("fractalnet", where="Table 3"))
@@ -340,9 +343,9 @@ assert f"{counted.params / 1e6:.1f}" != "38.6" != f"{all_square / 1e6:.1f}"
 
 
 # %% [markdown]
-# Near is not equal, so the row stays in the ledger as it is: does not reproduce, reason unknown. It matters, because DenseNet's
-# Table 2 compares itself with FractalNet at 38.6M parameters. The accuracies of all tables are quoted
-# there; `study ledger fractalnet` shows them.
+# Near is not equal, so the row stays in the ledger as it is: does not reproduce, reason unknown. It matters, because
+# DenseNet's Table 2 compares itself with FractalNet at 38.6M parameters. The errors of all tables are quoted in our
+# ledger; `study ledger fractalnet` shows them.
 #
 # ## 1.6 Drop-path
 #
@@ -385,9 +388,9 @@ for n in (2, 3, 4):
     print(f"{n} inputs: E[w] =", ", ".join(map(str, expected_weights(n, p))))
 
 # %% [markdown]
-# Exactly. Had the join divided by $n$ in place of the number alive, its expectation would have been too small by the factor
-# $1 - p$ (dropout multiplies by $1/(1-p)$ for that reason). And the program? Three unit vectors go into `join`, so what comes
-# out are the weights:
+# Exactly. Had the join divided by $n$ in place of the number alive, its expectation would have been too small by a
+# factor of nearly $1 - p$ (dropout multiplies by $1/(1-p)$ for that reason). And the program? Three unit vectors go
+# into `join`, so what comes out are the weights:
 
 # %%
 torch.manual_seed(SEED)
@@ -403,7 +406,8 @@ for weights, times in rounded.most_common(4):
 
 # %% [markdown]
 # How often does a column run, then? In half of the mini-batches (local) all columns run. In the other half (global) one
-# of $C$ does: $\frac{1}{2} + \frac{1}{2C}$ in all. Counted by hooks in a small network that is in training mode:
+# of $C$ runs, and its weight in the last join is 1, so the expected weight is $1/C$ again. A column runs in
+# $\frac{1}{2} + \frac{1}{2C}$ of the mini-batches. Counted by hooks in a small network that is in training mode:
 
 # %%
 C, BATCHES = 3, 600
@@ -454,13 +458,14 @@ print(f"column 3 of two blocks: {sum(isinstance(m, nn.Conv2d) for m in plain.mod
 print(" convolutions in a row, equal to the last bit")
 
 # %% [markdown]
-# The paper builds on this: train the fractal, keep the deepest column, throw the rest away. Its Table 1 finds the column
-# nearly as good as the whole.
+# The paper builds on this: train the fractal, keep the deepest column, throw the rest away. Its Table 1 finds the
+# column nearly as good as the whole; in Table 4, which follows, the whole is further ahead.
 #
 # ## 1.8 Experiment: when depth hurts
 #
-# The paper's Table 4 is the reason for all this. Plain networks were trained at four depths; the deepest got *worse*, also
-# in training loss, so it is not overfitting. The deepest column of a fractal of the same depth did not:
+# The paper's Table 4 is the reason for all this. Plain networks were trained at four depths; the deepest got *worse*,
+# also in training loss, so it is not overfitting. The column of a fractal that is as deep, column 4, stays within half
+# a point of column 3:
 
 # %%
 display(ledger.check("fractalnet", where="Table 4"))
@@ -553,9 +558,10 @@ ax.set_yticks(range(len(losses)), list(losses))
 ax.invert_yaxis()
 ax.set(
     xscale="log",
-    xlabel="cross-entropy on the training images, natural logarithm (chance: 2.3)",
-    title=f"After {EPOCHS} epochs: the deepest plain net is behind the fractal as deep",
+    xlabel="cross-entropy on 200 training images, natural logarithm (chance: 2.3)",
+    title=f"After {EPOCHS} epochs the joined fractal leads the plain net as deep",
 )
+ax.xaxis.set_major_formatter("{x:g}")
 ax.grid(axis="x", alpha=0.25)
 plt.show()
 
@@ -586,11 +592,12 @@ print("cut out, column 1 is of little use; with drop-path it is of more, in ever
 # which drop-path is made against, and with it the column stands better alone. But drop-path needs time. Each column alone
 # gets a sixth of the batches, and after so few steps its whole network is behind. In the paper it trains for 400 epochs.
 #
-# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026, 25 minutes beside other
-# work: with more training the plain network of 20 layers caught up (training loss 0.0029 ± 0.0005), the one of 40 did not
-# (1.04 ± 0.08), and the joined fractal of 40 layers did (0.0006 ± 0.0001). Drop-path came to 0.14 ± 0.02 for the whole and
-# 0.073 ± 0.004 for column 1, but its column of 40 layers, alone, stayed at 1.80 ± 0.03. So the paper's most surprising
-# claim, that this column is as good as the whole, was *not* seen here, in a tenth of its epochs and on other images.
+# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026, 25 minutes
+# beside other work: with more training the plain network of 20 layers caught up (training loss 0.0029 ± 0.0005), the
+# one of 40 did not (1.04 ± 0.08), and the joined fractal of 40 layers did (0.0006 ± 0.0001). Drop-path came to 0.14 ±
+# 0.02 for the whole and 0.073 ± 0.004 for column 1, but its column of 40 layers, alone, stayed at 1.80 ± 0.03. So the
+# paper's most surprising claim, that this column is nearly as good as the whole, was *not* seen here, in a tenth of its
+# epochs and on other images.
 #
 # ## Questions for hour 1
 #
@@ -647,14 +654,16 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 # %% [markdown]
 # ## 2.2 Lower the width, keep the height
 #
-# So do not write windows. Write **strips**: for each output column $w$ the part of the image that is as wide as the kernel
-# and as *high as the image*, row after row. That is the lowered matrix $L$, Algorithm 1 of the paper:
+# So do not write windows. Write **strips**: for each output column $w$ the part of the image that is as wide as the
+# kernel and as *high as the image*, row after row. That is the lowered matrix $L$, Algorithm 1 of the paper (here $h$
+# runs over the rows of the image):
 #
 # $$L[n,\, w,\, h,\, 0{:}k_w,\, 0{:}i_c] \;=\; I[n,\, h,\, s_w w : s_w w + k_w,\, 0{:}i_c],
 #   \qquad L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
 #
 # Each strip contains all windows of its output column. The one of output row $h$ begins at image row $s_h h$, which is
-# place $s_h h \cdot k_w i_c$ of the strip, and goes on for $k_h k_w i_c$ numbers. Hence row $h$ of the output is
+# place $s_h h \cdot k_w i_c$ of the strip, and goes on for $k_h k_w i_c$ numbers. Hence row $h$ of the output is, with
+# $K$ as a matrix,
 #
 # $$O[n, h, w, :] \;=\; L\big[n, w,\; s_h h\, k_w i_c : s_h h\, k_w i_c + k_h k_w i_c\big] \cdot
 #   K_{(k_h k_w i_c) \times k_c} .$$
@@ -694,7 +703,7 @@ fig.suptitle(
 )
 axes[0].imshow(digit[0, :, :, 0])
 axes[0].add_patch(plt.Rectangle((1.5, -0.5), 3, 7, fill=False, ec=plots.ORANGE, lw=3))
-axes[0].set(xlabel="image, 7 x 7;\nframed: the strip w = 2", xticks=range(7), yticks=range(7))
+axes[0].set(xlabel="image, 7 x 7;\nframed:\nthe strip w = 2", xticks=range(7), yticks=range(7))
 axes[1].imshow(windows.reshape(25, 9))
 axes[1].set(xlabel="im2col: 25 windows of 9", xticks=range(0, 9, 2), yticks=range(0, 25, 5))
 axes[1].set_ylabel("window (h, w), number 5 h + w")
@@ -702,11 +711,12 @@ axes[2].imshow(L[0])
 axes[2].add_patch(plt.Rectangle((-0.5, 1.5), 21, 1, fill=False, ec=plots.ORANGE, lw=3))
 for h in range(5):
     y = 6 + 2.6 * h
-    axes[2].plot([3 * h - 0.4, 3 * h + 8.4], [y, y], color=plots.COLOURS[h], lw=4)
+    axes[2].plot([3 * h - 0.4, 3 * h + 8.4], [y, y], color=plots.BLUE, lw=4)
     axes[2].text(
         3 * h + 4, y + 0.3, f"windows of output row {h}", ha="center", va="top", fontsize=8
     )
-axes[2].set(xlabel="MEC: 5 strips of 21; below, which columns are read", ylabel="strip w")
+axes[2].set(xlabel="MEC: 5 strips of 21; blue: which columns are read")
+axes[2].set_ylabel("strip w", loc="top")
 axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(18.5, -0.5))
 axes[2].spines["left"].set_visible(False)
 plt.show()
@@ -724,8 +734,8 @@ plt.show()
 # - **Solution B.** For each image and each $h$ one product of $o_w$ rows, written to its final place. $i_n$ times as
 #   many products, each of them smaller, nothing to reorder.
 #
-# The paper takes A where the output is not wider than some $T$ (about 100 on GPUs), so that the products are small, and
-# also only where the output fits into $L$ (this second condition we have from memory).
+# The paper takes A where the output is at most some $T$ wide (about 100 on GPUs): there the products of B would be
+# small. It also asks that the output fits into $L$ (this second condition we have from memory).
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -764,24 +774,24 @@ def by_torch(x, K, s_h, s_w):
 # sizes of image (with and without a rest that the stride does not reach), a batch of two, three channels.
 
 # %%
-cases, largest = 0, 0.0
+cases = 0
 for i_h, i_w in ((7, 7), (9, 6)):
     x = rng.standard_normal((2, i_h, i_w, 3))
     for k_h, k_w, s_h, s_w in product(range(1, 5), repeat=4):
         K = rng.standard_normal((k_h, k_w, 3, 2))
         expected = by_torch(x, K, s_h, s_w)
         for convolution in (by_im2col, solution_a, solution_b):
-            difference = np.abs(convolution(x, K, s_h, s_w) - expected).max()
-            assert difference < 1e-12
+            assert np.abs(convolution(x, K, s_h, s_w) - expected).max() < 1e-12
         cases += 1
 print(f"{cases} convolutions: im2col, Solution A and Solution B are torch's conv2d")
 
 # %% [markdown]
-# Is nothing copied for the products? In the program above `reshape` copies the overlapping windows in Solution A, since no array
-# of NumPy's usual kind looks like that. But a matrix product needs less than a usual array. BLAS, the library behind `@`,
-# asks for the address of the first number and for the **leading dimension**, the distance from a row to the next. For
-# output row $h$ the address is that of $L$ plus $s_h h\, k_w i_c$, and the leading dimension is $i_h k_w i_c$, whatever
-# part of the row is read. `studylib.mec.overlapping_rows` makes such views, all $o_h$ at once:
+# Is nothing copied for the products? The rows that are multiplied do not lie side by side: between the end of one and
+# the start of the next there is the rest of a strip. But BLAS, the library behind `@`, does not ask for that. It wants
+# the address of the first number and the **leading dimension**, the distance from the start of a row to that of the
+# next. For output row $h$ the address is that of $L$ plus $s_h h\, k_w i_c$ numbers, and the leading dimension is
+# $i_h k_w i_c$, whatever part of the strip is read. So a slice of $L$ is enough, and no copy is made.
+# `studylib.mec.overlapping_rows` makes all $o_h$ of these views at once, as one array whose matrices overlap:
 
 # %%
 x, K = rng.standard_normal((2, 9, 8, 3)), rng.standard_normal((3, 2, 3, 4))
@@ -789,6 +799,7 @@ L = mec.lower(x, K.shape[1], 1)
 rows = mec.overlapping_rows(L, K.shape, height=7, stride=1)
 assert np.array_equal(L, lower_strips(x, K.shape[1], 1))
 assert np.shares_memory(rows, L)
+assert np.shares_memory(windows_of_row(L, 1, K.shape, 1).reshape(-1, 18), L)  # Solution A's
 step, leading, one = (stride // 8 for stride in rows.strides)  # in numbers of 8 bytes
 print(f"L {L.shape}: {L.size} numbers; the views {rows.shape}: {rows.size}, sharing L's memory")
 print(f"from an output row to the next {step}, leading dimension {leading}, within a row {one}")
@@ -799,15 +810,17 @@ for convolution in (mec.solution_a, mec.solution_b, mec.mec_conv2d, mec.im2col_c
 # %% [markdown]
 # ## 2.4 Memory: as a formula, as a size, as measured
 #
-# Multiplications and parameters are those of the convolution, unchanged. What differs is the buffer:
+# The parameters, $k_h k_w i_c k_c$, and the multiply-adds, $i_n o_h o_w$ times as many, are those of the convolution,
+# unchanged. What differs is the buffer, in numbers:
 #
 # $$\text{im2col: } i_n\, o_h\, o_w\, k_h\, k_w\, i_c \qquad\qquad \text{MEC: } i_n\, o_w\, i_h\, k_w\, i_c$$
 #
 # $$\text{saved: } i_n\, i_c\, o_w\, k_w\, (o_h k_h - i_h)
 #   \;=\; i_n\, i_c\, o_w\, k_w\, (i_h - k_h) \left( \frac{k_h}{s_h} - 1 \right) \text{ where } s_h \text{ divides } i_h - k_h$$
 #
-# The last bracket says it all: MEC saves if, and only if, the kernel is higher than the stride. Where the stride leaves a
-# rest, the first form holds and the second does not. Checked over a thousand shapes:
+# The last bracket says it all: in an image that is higher than the kernel, MEC saves if, and only if, the kernel is
+# higher than the stride. Where the stride leaves a rest, only the first form holds: a kernel that is not higher than
+# the stride saves nothing then either, and one that is may save nothing too. Checked on 1800 shapes:
 
 # %%
 checked = divides = 0
@@ -818,6 +831,7 @@ for i_h, k_h, s_h, k_w, c in product(range(5, 17), range(1, 6), range(1, 6), (1,
     assert saved == 2 * c * o_w * k_w * (o_h * k_h - i_h)
     if (i_h - k_h) % s_h == 0:
         assert saved == 2 * c * o_w * k_w * (i_h - k_h) * (Fraction(k_h, s_h) - 1)
+        assert (saved > 0) == (k_h > s_h and i_h > k_h)
         divides += 1
     assert saved <= 0 or k_h > s_h
     checked += 1
@@ -829,10 +843,11 @@ for k_h, s_h in ((3, 1), (3, 2), (3, 3), (2, 3)):
 
 
 # %% [markdown]
-# Now on layers of real networks. The paper's benchmark has twelve, cv1 to cv12. **We have this list from memory and could
-# not verify it**; take it as twelve realistic layers. Beside each formula stand the size of the array that is really made and
-# the **peak of the memory** while the convolution runs, less the output. `tracemalloc` sees every array that NumPy
-# allocates (but not BLAS's own small work space, nor torch's memory). 4-byte floats, one image.
+# Now on layers of real networks. The paper's benchmark has twelve, cv1 to cv12. **We have this list from memory and
+# could not verify it**; take it as twelve realistic layers. Each formula is asserted against the size of the array that
+# is really made. Beside it stands the **peak of the memory** while the convolution runs, less the output. `tracemalloc`
+# sees every array that NumPy allocates (but not BLAS's own small work space, nor torch's memory). 4-byte floats, one
+# image.
 
 # %%
 def peak_bytes(convolution, *arguments):
@@ -862,6 +877,12 @@ for layer in mec.LAYERS:
     )
     assert mec.im2col(x, K.shape[:2], stride).nbytes == formula[layer][0]
     assert mec.lower(x, K.shape[1], layer.stride).nbytes == formula[layer][1]
+    with torch.device("meta"):
+        module = nn.Conv2d(*K.shape[2:], K.shape[:2], stride, bias=False)
+        cost = count(module, (layer.channels, layer.height, layer.width))
+    o_h, o_w = mec.output_size(layer.image, layer.kernel, stride)
+    assert (cost.params, cost.macs) == (K.size, o_h * o_w * K.size)
+    assert cost.activation_bytes == 4 * o_h * o_w * K.shape[3]
     programs = (mec.im2col_conv2d, mec.mec_conv2d)
     measured[layer] = tuple(peak_bytes(program, x, K, stride) for program in programs)
     for expected, found in zip(formula[layer], measured[layer]):
@@ -917,15 +938,16 @@ plt.show()
 # %% [markdown]
 # ## 2.5 Where it saves nothing
 #
-# Below the dashed line MEC *costs* memory: with $k_h < s_h$ there are image rows that no window reads, and the strips carry
-# them along. Two cases to remember:
+# Below the dashed line MEC *costs* memory: with $k_h < s_h$ there are image rows that no window reads, and the strips
+# carry them along. On the line, with $k_h = s_h$, it saves nothing. Two cases of that are worth remembering:
 #
 # - **1x1 convolutions**, most of the arithmetic of week 1's MobileNet. With stride 1 im2col is a copy of the image, MEC is the
 #   same copy, and neither is needed: the image is a matrix already.
 # - **Patch embeddings**, where the stride equals the kernel. Nothing overlaps, and nothing is repeated.
 #
-# For $s_h = 1$ the ratio is nearly $k_h$: a third for 3x3, not a ninth. The repetition *across* (in the width) stays. The
-# convolutions of libraries that need no buffer at all go further, at the price of code for each processor.
+# For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 MEC needs a third of it, not a ninth. The
+# repetition *across* (in the width) stays. Libraries also have convolutions that need no buffer at all, at the price of
+# code for each processor.
 
 # %%
 for name, image, kernel, s in (
@@ -946,11 +968,12 @@ for name, image, kernel, s in (
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
-# The paper reports that MEC is also faster, since less memory is written and read. It could come out either way: its products
-# are smaller, one for each row of the output, and each of them reads the whole kernel $K$ again. `studylib.mec` has a MEC that
-# is made to be fast (Numba gathers the strips, one batched product of the overlapping views), and im2col written in the
-# same way, so that the two differ in nothing else. Beside them torch's `conv2d`, which does neither; it may choose its own
-# algorithm and layout. All on one core, the best of several runs, on **your** machine. Nothing here checks the times.
+# The paper reports that MEC is also faster, since less memory is written and read. It could come out either way: its
+# products are smaller, one for each row of the output, and each of them reads the whole kernel $K$ again.
+# `studylib.mec` has a MEC that is made to be fast (Numba gathers the strips, one batched product of the overlapping
+# views), and im2col written in the same way, so that the two differ in nothing else. Beside them stands torch's
+# `conv2d`, which may choose its own algorithm and layout. All on one core, the best of several runs, on **your**
+# machine. Nothing here checks the times.
 
 # %% tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
@@ -988,13 +1011,13 @@ for (layer, (large, small)), (fast, slow, own) in zip(formula.items(), times.val
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 relative = np.array([(m / i, t / i) for m, i, t in times.values()])
 ax.bar(np.arange(12) - 0.2, relative[:, 0], 0.4, color=plots.BLUE, label="MEC")
-own = {"color": plots.GREEN, "hatch": "//", "label": "torch's conv2d"}
-ax.bar(np.arange(12) + 0.2, relative[:, 1], 0.4, **own)
+own = relative[:, 1]
+ax.bar(np.arange(12) + 0.2, own, 0.4, color=plots.GREEN, hatch="//", label="torch's conv2d")
 ax.axhline(1, color=plots.ORANGE, lw=2, label="im2col")
 ax.set_xticks(range(12), times)
 ax.set(
     ylabel="time, im2col = 1",
-    title="The same twelve layers in time: this machine, one core, float32",
+    title=f"One core of this machine: MEC is ahead in {(relative[:, 0] < 1).sum()} of 12 layers",
 )
 ax.legend()
 plt.show()
@@ -1013,9 +1036,10 @@ print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is small
 # speeds, which were measured on other processors, with batches, and with MEC's products run side by side. `python -m
 # benchmarks.mec` measures the same on one core and on all, Solutions A and B with it; a run is kept in `benchmarks/results/`.
 #
-# Seen once there, one core of an x86 server CPU, November 2026: MEC took 0.7 to 0.9 of im2col's time in six layers (cv2, cv3,
-# cv4, cv7, cv8, cv9), up to 1.3 of it in four, twice and nearly three times in cv6 and cv12, the two small maps with 512
-# filters. conv2d was ahead of MEC in all twelve.
+# Seen once there, one core of an x86 server CPU, November 2026: MEC took 0.6 to 0.95 of im2col's time in seven layers
+# (cv1 to cv4 and cv7 to cv9), 1.1 to 1.4 of it in three, and 1.9 and 2.3 in cv6 and cv12, the two small maps with 512
+# filters. conv2d was ahead of MEC in all but cv7. On two cores MEC was ahead of im2col in three layers only (cv3, cv4,
+# cv7), and took 1.6 to 2.3 of its time in the other nine.
 #
 # ## 2.7 What the paper prints
 #
@@ -1028,16 +1052,16 @@ display(ledger.check("mec"))
 # %% [markdown]
 # ## 2.8 Theory: depth separation
 #
-# FractalNet's depth helped by being *trainable*. Is there anything that a deep network can do and a shallow one cannot?
-# Yes, and the proof counts pieces of straight lines. (The construction is Telgarsky's; its statement here is from memory,
-# the counts below are computed.) Take the **tent map** on $[0, 1]$, which two ReLU units make:
+# FractalNet makes depth *trainable*. But is there anything that a deep network can do and a shallow one of the same
+# size cannot? Yes, and the proof counts pieces of straight lines. (The construction is Telgarsky's; its statement here
+# is from memory, the counts below are computed.) Take the **tent map** on $[0, 1]$, which two ReLU units make:
 #
 # $$t(x) = 2 \max(x, 0) - 4 \max\left(x - \tfrac{1}{2},\, 0\right)$$
 #
-# It rises from 0 to 1 and falls back. What does $t(t(x))$ do? While $t$ rises, the outer $t$ runs through its whole tent; while
-# it falls, once more, backwards. Two tents. Each further layer doubles them, so $k$ layers of two units have $2^k$
-# pieces. We count them on a grid that contains every bend. All numbers on it are fractions with a power of two below, which
-# floating point holds exactly, so the count is exact too.
+# It rises from 0 to 1 and falls back. What does $t(t(x))$ do? While $t$ rises, the outer $t$ runs through its whole
+# tent; while it falls, once more, backwards. Two tents. Each further layer doubles them, so $k$ layers of two units
+# have $2^k$ pieces. We count them on a grid that contains every bend. All numbers on it are fractions whose denominator
+# is a power of two. Floating point holds them exactly, so the count is exact too.
 
 # %%
 def relu(x):
@@ -1098,13 +1122,13 @@ for k in (1, 3, 6, 8):
 # %%
 def fewest_mistakes(k, m):
     """Least number of the 2^k + 1 alternating points missed by a pattern of at most m changes."""
-    best = {(side, 0): 0 for side in (0, 1)}  # (side of 1/2, changes so far) -> mistakes
-    for j in range(2**k + 1):
+    best = {(side, 0): side for side in (0, 1)}  # (side of 1/2, changes so far) -> mistakes
+    for j in range(1, 2**k + 1):
         after = {}
         for (side, changes), mistakes in best.items():
             for new in (0, 1):
-                key = (new, changes + (new != side and j > 0))
-                if key[1] <= m and not (j == 0 and new != side):
+                key = (new, changes + (new != side))
+                if key[1] <= m:
                     cost = mistakes + (new != j % 2)
                     after[key] = min(after.get(key, cost), cost)
         best = after
@@ -1136,10 +1160,10 @@ axes[2].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# So with half the units that it would need, one layer is wrong on about a quarter of the points, wherever it puts its bends.
-# What this shows: there are functions for which depth saves exponentially many units. What it does not show: that
-# the functions we want to learn are of this kind, or that training finds such weights. A tent of a tent of a tent is as hard
-# for gradient descent as it looks. Trainability is what the first hour was about.
+# So with half the units that it would need, one layer is wrong on about a quarter of the points, wherever it puts its
+# bends. What this shows: there are functions for which depth saves exponentially many units. What it does not show:
+# that the functions we want to learn are of this kind, or that training finds such weights. Trainability is what the
+# first hour was about; question 4 brings the two together.
 #
 # ## Questions for hour 2
 #
@@ -1153,8 +1177,8 @@ plt.show()
 #
 # ## 3.1 A matrix product, read by read
 #
-# Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that one would write: each thread
-# computes one element, neighbours in $x$ are neighbours in a row of $c$.
+# Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that one would write: each
+# thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$.
 
 # %%
 TILE = 16
@@ -1176,10 +1200,11 @@ assert naive.ok and np.abs(out - a.astype(float) @ b).max() < 1e-4
 naive
 
 # %% [markdown]
-# Nothing is wrong with it: the reads are coalesced. (A warp is two rows of sixteen threads. From $a$ it needs two numbers, each
-# for sixteen threads at once: two sectors. From $b$ sixteen neighbours: two sectors.) What is wrong is how *many* reads there
-# are. Each thread reads two numbers for each multiply-add, $2 \cdot 64$ in all, and so do its neighbours, the same ones again
-# and again: each number of $a$ is read by the 64 threads of its row.
+# The check finds no mistake, and a request is cheap. (A warp is two rows of sixteen threads. From $b$ it needs sixteen
+# neighbours: two sectors. From $a$ two numbers, each for sixteen threads at once: two sectors as well. The drawing
+# below calls these uncoalesced, since little of them is used, but there are only two.) What is wrong is how *many*
+# reads there are. Each thread reads two numbers for each multiply-add, $2 \cdot 64$ in all, and so do its neighbours,
+# the same ones again and again: each number of $a$ is read by the 64 threads of its row.
 
 # %%
 assert naive.global_reads_per_thread == 2 * 64
@@ -1190,9 +1215,10 @@ display(naive.plot(line))
 # %% [markdown]
 # ## 3.2 The same product through tiles
 #
-# A block of 16 x 16 threads computes a tile of $c$. For it, it needs sixteen rows of $a$ and sixteen columns of $b$, and every
-# number of them sixteen times. So bring them in **once for the block**, into its shared memory. They do not fit at full
-# length, but a sum can be taken in portions: cut $a$ and $b$ into tiles of 16 x 16, and
+# A block of 16 x 16 threads computes a tile of $c$. For it, it needs sixteen rows of $a$ and sixteen columns of $b$,
+# and every number of them sixteen times. So bring them in **once for the block**, into its shared memory. At full
+# length they fit only where the matrices are small, but a sum can be taken in portions: cut $a$ and $b$ into tiles of
+# 16 x 16, and
 #
 # $$C_{IJ} = \sum_{K} A_{IK}\, B_{KJ} \qquad \text{with tiles in place of numbers.}$$
 #
@@ -1319,9 +1345,10 @@ display(turned.plot(inner))
 # Sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source, and they are not
 # times.)
 #
-# How large should the tile be? A tile of side $T$ leaves $2 \cdot \text{depth} / T$ reads a thread and takes $2 \cdot 4\,T^2$
-# bytes of shared memory and $T^2$ threads. Registers and shared memory decide how many blocks a multiprocessor holds at a time,
-# its **occupancy**. NVIDIA's compiler says what the kernel needs; it needs no GPU.
+# How large should the tile be? A tile of side $T$ leaves $2 \cdot 64 / T$ reads a thread (64 is the length of the sum)
+# and takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide how many
+# blocks a multiprocessor holds at a time. How full of threads it is then, is its **occupancy**. NVIDIA's compiler says
+# what a kernel needs, and it runs without a GPU.
 
 # %%
 def tiled_by(T):
@@ -1348,6 +1375,7 @@ def tiled_by(T):
 
 for T in (4, 8, 16, 32):
     report = gpu.check(tiled_by(T), (64 // T, 64 // T), (T, T), a, b, out)
+    assert T > 4 or sectors(report, "load") == sectors(naive, "load")
     assert report.ok and report.global_reads_per_thread == 2 * 64 / T
     print(
         f"T = {T:2d}: {T * T:4d} threads a block, "
@@ -1377,9 +1405,10 @@ for T, needs in compiled.items():
 print("no register spilled, no double precision by accident")
 
 # %% [markdown]
-# The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request asks for half as much; and a multiprocessor
-# reaches its limit of blocks before it is full of threads (occupancy). Beyond 32 the way is closed, since a block may have
-# 1024 threads. Fast libraries go on by giving each thread several elements of $c$, in registers, and by the tensor cores.
+# The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them
+# together touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is
+# full of threads (occupancy). Beyond 32 the way is closed, since a block may have 1024 threads. Fast libraries go on by
+# giving each thread several elements of $c$, in registers, and by the tensor cores.
 #
 # ## 3.3 Now you: a product of any size
 #
@@ -1552,7 +1581,7 @@ assert fused.ok and all(report.ok for report in chain)
 assert np.abs(fused_mean - mean_).max() < 1e-6
 assert np.abs(mean_ - paths[[0, 2, 3]].mean(0)).max() < 1e-6
 chain_sectors = sum(sectors(report) for report in chain)
-print(f"three kernels: {chain_sectors:,} sectors, two of the arrays in between are not wanted")
+print(f"three kernels: {chain_sectors:,} sectors, two arrays in between written and read again")
 print(f"one kernel:    {sectors(fused):,} sectors, the flags of the living included")
 assert sectors(fused) < 0.7 * chain_sectors
 

@@ -23,7 +23,7 @@ Budget: for 4 channels 37 global reads (36 of x, 1 of a weight) and one global w
 in shared memory.
 
 Hardware: The holes are free: a warp's 32 threads still read 32 neighbours, only begun `dilation` farther left or right. What
-changes is the cache: nine rows that lie far apart are no longer each other's neighbours.
+changes is the cache: the three rows that a thread reads lie further apart, and are evicted sooner.
 """
 
 from math import ceil
