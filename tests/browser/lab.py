@@ -173,7 +173,7 @@ def photograph(page: Page, folder: Path, stem: str) -> list[Path]:
     pictures = []
     for number, top in enumerate(range(0, total, max(screen - 40, 1)), 1):
         scroller.evaluate("(e, top) => e.scrollTo(0, top)", top)
-        page.wait_for_timeout(250)
+        page.wait_for_timeout(100)
         pictures.append(folder / f"{stem}-{number:02d}.png")
         page.screenshot(path=pictures[-1])
     return pictures

@@ -687,9 +687,9 @@ for convolution in (block.conv1, block.conv2, block.conv3):
 # %% [markdown]
 # Two fine points. **Batch norm**: the first two of a path work on each channel by itself and stack like the
 # convolutions. The last must stand *behind* the sum in form (a), for normalising 32 results and adding them is not
-# normalising their sum. **Depth**: the middle layer makes the difference. Leave it out, so that the channels of path
-# $i$ are $B_i = \mathrm{relu}(V_i x)$. By the same identity $\sum_i A_i B_i$ is then one *dense* pair of layers with
-# $C$ times the width (Figure 4 of the paper): paths of two layers are no new thing.
+# normalising their sum. **Depth**: the middle layer makes the difference. Leave it out, and the channels of path $i$ are
+# $B_i = \mathrm{relu}(V_i x)$. Then the same identity makes of $\sum_i A_i B_i$ one *dense* pair of layers with $C$ times
+# the width (Figure 4 of the paper): paths of two layers are no new thing.
 
 # %%
 paths = torch.stack(
