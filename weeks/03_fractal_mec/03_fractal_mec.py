@@ -888,7 +888,7 @@ for layer in mec.LAYERS:
     for expected, found in zip(formula[layer], measured[layer]):
         assert expected <= found < expected + 50_000  # and the small change of Python itself
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(
     f"{'':6s}{'input':>13s}{'kernel':>9s}{'stride':>8s}{'im2col, MB':>21s}{'MEC, MB':>20s}",
     end="",
