@@ -6,6 +6,7 @@ import numpy as np
 
 from studylib.gpu.checks import Checks, Count
 from studylib.gpu.device import DeviceArray
+from studylib.gpu.endless import waits
 from studylib.gpu.findings import Finding, KernelError
 from studylib.gpu.interpreter import Typed
 from studylib.gpu.launch import bind, function_of, infer, make_grid, run
@@ -113,7 +114,7 @@ class _Replay:
         try:
             infer(typed.source, grid, arguments, plain_calls=True)  # marks what is loaded and stored
             talk = any(memory.loaded and memory.stored for memory in arrays)
-            parts = [part for part in chunks(grid) if part[0] <= block] if talk else [(block, 1)]
+            parts = [part for part in chunks(grid, waits(typed)) if part[0] <= block] if talk else [(block, 1)]
             run(typed, grid, arguments, recorder, parts)
         except KernelError:
             pass  # the report has it already

@@ -92,6 +92,11 @@ class DeviceArray:
         flat = np.lib.stride_tricks.as_strided(data, (length,), (itemsize,))
         return flat, data.shape, strides, self._allocation()[1]
 
+    @property
+    def owner(self) -> int:
+        """The same number for all views of one device array."""
+        return id(self._allocation()[0])
+
     def _allocation(self) -> tuple[np.ndarray, int]:
         """(the array that owns the memory, the byte in it at which this one starts)."""
         owner = self._data

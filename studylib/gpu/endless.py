@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studylib.gpu.findings import Site, stop
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
+
+if TYPE_CHECKING:
+    from studylib.gpu.interpreter import Typed
 
 LIMIT = 1_000_000  # rounds, after which a loop is given up even if its state still changes
 EVERY = 64  # rounds between two looks at the state
@@ -59,6 +63,18 @@ class LoopGuard:
         lane = live.indices[0]
         more = f" and {live.count - 1:,} more" if live.count > 1 else ""
         return stop("endless-loop", f"the loop does not end: {why}, in {self._machine.name(lane)}{more}", site)
+
+
+def waits(typed: Typed) -> bool:
+    """Whether a loop waits for an atomic: blocks must then run one by one, or one waits for another in lock step."""
+    return _spins(typed.source.tree) or any(waits(called) for called in typed.calls.values())
+
+
+@lru_cache(maxsize=256)
+def _spins(function: ast.FunctionDef) -> bool:
+    tests = [node.test for node in ast.walk(function) if isinstance(node, ast.While)]
+    names = [node for test in tests for node in ast.walk(test) if isinstance(node, ast.Attribute)]
+    return any(node.attr == "atomic" for node in names)
 
 
 def _equal(before, now, live: Mask) -> bool:

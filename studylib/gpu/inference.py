@@ -9,6 +9,7 @@ before anything is written.
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,13 +119,45 @@ class Inference(Interpreter):
         self.shared: dict[tuple[int, int], int] = {}
         self._dynamic: np.dtype | None = None
         self._array_names: dict[int, str] = {}
+        self._assigned: dict[int, Any] = {}  # what names were given as constants, by id
         self._tolerant = 0  # how many loops around a statement have yet to find their types
         self._unset: KernelError | None = None  # a name read in them before it has a value
 
     def do_Assign(self, node: ast.Assign, mask: Mask) -> Mask:
         if isinstance(node.targets[0], ast.Name):
             self._array_names[id(node.value)] = node.targets[0].id
-        return super().do_Assign(node, mask)
+        mask = super().do_Assign(node, mask)
+        # For Numba a name is a constant where one assignment of a constant alone reaches it. An object of its own stands
+        # for the assignment: where paths meet it stays the same only if no other came in.
+        is_constant = self._is_constant(node.value)
+        for target in node.targets:
+            if isinstance(target, ast.Name) and is_number(value := self.frame.variables[target.id]):
+                self._assign_apart(target.id, value, is_constant)
+        return mask
+
+    def _assign_apart(self, name: str, value, is_constant: bool) -> None:
+        self.frame.variables[name] = value = type(value)(value) if value.ndim == 0 else value
+        if is_constant and value.ndim == 0:
+            self._assigned[id(value)] = value
+
+    def do_If(self, node: ast.If, mask: Mask) -> Mask:
+        mask = super().do_If(node, mask)
+        if self._truth(node.test) is not None and not self._is_pruned_first(node.test):
+            # Of a pruned arm nothing is left but that, for Numba, the names assigned in it or beside it are no constants.
+            arms = [*node.body, *node.orelse]
+            for name in {n.id for arm in arms for n in ast.walk(arm) if isinstance(n, ast.Name)}:
+                value = self.frame.variables.get(name)
+                if isinstance(value, np.generic):
+                    self._assign_apart(name, value, False)
+        return mask
+
+    def _is_pruned_first(self, test: ast.expr) -> bool:
+        # Numba prunes twice, the second time with the assignments told apart of a name that has several.
+        names = {n.id for n in ast.walk(test) if isinstance(n, ast.Name)} & set(self.frame.source.locals)
+        stored = [
+            n.id for n in ast.walk(self.frame.source.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        ]
+        return all(stored.count(name) == 1 for name in names)
 
     # -- paths
 
@@ -141,9 +174,9 @@ class Inference(Interpreter):
         return mask
 
     def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
-        # Numba prunes the dead arm of a condition that is made of constants alone.
-        if isinstance(test, ast.expr) and condition.ndim == 0 and self._is_constant(test):
-            return (mask, self.nobody) if condition else (self.nobody, mask)
+        # Numba prunes the dead arm of a condition that it knows.
+        if isinstance(test, ast.expr) and (truth := self._truth(test)) is not None:
+            return (mask, self.nobody) if truth else (self.nobody, mask)
         return mask, mask
 
     def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
@@ -152,8 +185,8 @@ class Inference(Interpreter):
         result = None
         for operand in node.values:
             value, ends = self.number(operand, mask), operand is node.values[-1]
-            if not ends and value.ndim == 0 and self._is_constant(operand):
-                ends = bool(value) == isinstance(node.op, ast.Or)
+            if not ends and (truth := self._known(operand)) is not None:
+                ends = truth == isinstance(node.op, ast.Or)
                 if not ends:
                     continue
             result = value if result is None else self.choose(mask, value, mask, result, node)
@@ -161,15 +194,34 @@ class Inference(Interpreter):
                 break
         return self.settle(node, result)
 
-    def _is_constant(self, test: ast.expr) -> bool:
-        if isinstance(test, ast.Compare | ast.BoolOp):
-            parts = [test.left, *test.comparators] if isinstance(test, ast.Compare) else test.values
-            return all(self._is_constant(part) for part in parts)
-        if isinstance(test, ast.UnaryOp):
-            return isinstance(test.op, ast.Not | ast.USub) and self._is_constant(test.operand)
-        return isinstance(test, ast.Constant) or (
-            isinstance(test, ast.Name) and test.id not in self.frame.source.locals
-        )
+    def _truth(self, test: ast.expr) -> bool | None:
+        """What Numba knows of a condition while compiling, or None: Python makes a jump of each of its parts."""
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            truth = self._truth(test.operand)
+            return None if truth is None else not truth
+        if isinstance(test, ast.BoolOp):
+            parts, decisive = [self._truth(part) for part in test.values], isinstance(test.op, ast.Or)
+        elif isinstance(test, ast.Compare):
+            sides = pairwise([test.left, *test.comparators])
+            pairs = [ast.Compare(a, [op], [b]) for op, (a, b) in zip(test.ops, sides, strict=True)]
+            parts, decisive = [self._known(ast.copy_location(pair, test)) for pair in pairs], False
+        else:
+            return self._known(test)
+        if decisive in parts:
+            return decisive
+        return None if None in parts else not decisive
+
+    def _known(self, node: ast.expr) -> bool | None:
+        """The truth of a constant or of a comparison of two, or None; Numba looks no deeper."""
+        parts = [node]
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            parts = [node.left, *node.comparators]
+        return bool(self.number(node, self.everyone)) if all(self._is_constant(part) for part in parts) else None
+
+    def _is_constant(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Name) and node.id in self.frame.source.locals:
+            return id(self.frame.variables.get(node.id)) in self._assigned
+        return isinstance(node, ast.Name) or _is_literal(node)
 
     def loop(self, node: ast.While | ast.For, mask: Mask, step) -> Mask:
         self.check_loop(node)
@@ -223,7 +275,7 @@ class Inference(Interpreter):
             return a
         if is_number(a) and is_number(b):
             same_literal = isinstance(a, types.Literal) and isinstance(b, types.Literal) and a == b
-            return a if same_literal else varying(types.unify(a.dtype, b.dtype))
+            return types.Literal(a) if same_literal else varying(types.unify(a.dtype, b.dtype))
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
             parts = tuple(self.choose(mask_a, x, mask_b, y, node) for x, y in zip(a, b, strict=True))
             return CONFLICT if any(part is CONFLICT for part in parts) else parts
@@ -351,7 +403,7 @@ class Inference(Interpreter):
         return {name: _abstract(value) for name, value in zip(names, arguments, strict=True)}
 
     def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
-        caller, tolerant, typed = self.frame, self._tolerant, Typed(source)
+        caller, tolerant, typed, given = self.frame, self._tolerant, Typed(source), list(variables.values())
         self.frame, self._tolerant = frame, _ = Frame(typed, variables), 0
         try:
             through = self.block(source.tree.body, self.everyone)
@@ -367,10 +419,21 @@ class Inference(Interpreter):
             result = self.choose(mask, result, mask, value, node)
         if result is CONFLICT:
             self.reject(f"{source.name} returns values of different kinds", node)
+        if isinstance(result, Array) and not any(result is value for value in given):
+            self.reject(f"{source.name} returns an array that is not one of its arguments", node)
         typed.result, typed.result_value = None if result is None else _plain(result), result
         if isinstance(result, Array):
             typed.result = "array"
         return typed
+
+
+def _is_literal(node: ast.expr) -> bool:
+    """Whether Python makes one constant of the expression before Numba sees it."""
+    if isinstance(node, ast.UnaryOp):
+        return _is_literal(node.operand)
+    if isinstance(node, ast.BinOp):
+        return _is_literal(node.left) and _is_literal(node.right)
+    return isinstance(node, ast.Constant)
 
 
 def _varied(value):

@@ -131,9 +131,11 @@ def _fma(run, node: ast.Call, mask: Mask, used: bool):
 
 def _select(run, node: ast.Call, mask: Mask, used: bool):
     condition, a, b = run.numbers(node, mask, 3, 3)
+    if condition.dtype != types.BOOL:
+        run.reject(f"cuda.selp takes a bool first, got {condition.dtype.name}", node)
     if a.dtype != b.dtype or a.dtype.itemsize == 1 or a.dtype == types.FLOAT16:
         run.reject(f"cuda.selp takes two values of one type of 16 to 64 bits, got {a.dtype.name}, {b.dtype.name}", node)
-    return np.where(types.truth(condition), a, b)[()]
+    return np.where(condition, a, b)[()]
 
 
 INTRINSICS: dict[str, Callable] = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from studylib.gpu import types
 from studylib.gpu.device import DeviceArray
+from studylib.gpu.endless import waits
 from studylib.gpu.findings import KernelError
 from studylib.gpu.inference import Inference, TypedArray
 from studylib.gpu.interpreter import Frame, Interpreter, Typed
@@ -77,7 +78,15 @@ def bind(source: Source, args: tuple) -> list[Argument]:
             f"{source.name} takes {len(source.parameters)} arguments ({', '.join(source.parameters)}), got {len(args)}"
         )
     memories: dict[int, Memory] = {}
-    return [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]
+    arguments = [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]
+    views: dict[tuple, list[Memory]] = {}
+    for value in {id(v): v for v in args if isinstance(v, DeviceArray)}.values():
+        memory = memories[id(value)]
+        if memory.first_byte % memory.dtype.itemsize == 0:
+            memory.first_cell = memory.first_byte // memory.dtype.itemsize
+            memory.views = views.setdefault((value.owner, memory.dtype.itemsize), [])
+            memory.views.append(memory)
+    return arguments
 
 
 def _argument(name: str, value, source: Source, memories: dict[int, Memory]) -> Argument:
@@ -108,6 +117,10 @@ def _no_literals(value):
 def _host_array(name: str, value: np.ndarray, source: Source) -> Argument:
     if value.dtype not in types.DTYPES:
         raise TypeError(f"{name} of {source.name} has the type {value.dtype}, which a kernel cannot use")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} of {source.name} is a masked array, and a kernel sees no mask: pass np.ma.filled(...) of it"
+        )
     if not 1 <= value.ndim <= 4:
         raise TypeError(f"{name} of {source.name} has {value.ndim} dimensions; 1 to 4 are supported")
     if not (value.flags.c_contiguous or value.flags.f_contiguous):
@@ -138,7 +151,7 @@ def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, part
     printed = 0
     try:
         with np.errstate(all="ignore"):
-            for first, blocks in parts or chunks(grid):
+            for first, blocks in parts or chunks(grid, waits(typed)):
                 frame = Frame(typed, dict(values), is_kernel=True)
                 interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
                 if observer is not None:
@@ -152,11 +165,20 @@ def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, part
     except (KernelError, KeyboardInterrupt) as error:
         error.add_note(_left_behind(arguments))
         raise
+    hosts = [a.host for a in arguments if a.host is not None]
     for argument in arguments:
-        if argument.host is not None and argument.value.memory.stored:
+        if argument.host is not None and _comes_back(argument, hosts):
             flat = argument.value.memory.data
             order = "C" if argument.host.flags.c_contiguous else "F"
             argument.host[...] = flat.reshape(argument.host.shape, order=order)
+
+
+def _comes_back(argument: Argument, hosts: list[np.ndarray]) -> bool:
+    """Whether the kernel has changed the array, or the GPU would copy it back over one that overlaps it."""
+    if argument.value.memory.stored:
+        return True
+    overlaps = sum(np.may_share_memory(argument.host, host) for host in hosts) > 1  # itself is one
+    return overlaps and argument.writable
 
 
 def _print(lines: list[str], before: int) -> int:

@@ -187,7 +187,7 @@ class Machine:
         return self.grid.name(self.first * self.grid.threads + int(lane))
 
 
-def chunks(grid: Grid) -> list[tuple[int, int]]:
+def chunks(grid: Grid, one_by_one: bool = False) -> list[tuple[int, int]]:
     """(first block, number of blocks) of each chunk."""
-    step = max(1, CHUNK // grid.threads)
+    step = 1 if one_by_one else max(1, CHUNK // grid.threads)
     return [(first, min(step, grid.blocks - first)) for first in range(0, grid.blocks, step)]

@@ -50,8 +50,12 @@ def _by_element(function: Callable[[float], float]) -> Callable:
     def guarded(x: float) -> float:
         try:
             return function(x)
-        except (ValueError, OverflowError):
-            return math.nan if math.isnan(x) or x <= 0 else math.inf
+        except OverflowError:
+            return math.copysign(math.inf, x)
+        except ValueError:  # at a pole
+            if function is math.lgamma:
+                return math.inf
+            return math.copysign(math.inf, x) if x == 0 else math.nan
 
     def apply(values):
         return np.vectorize(guarded, otypes=[np.float64])(values).astype(values.dtype)[()]

@@ -29,6 +29,9 @@ class Memory:
         self.shape, self.strides = tuple(shape), tuple(strides)
         self.first_byte = first_byte
         self.loaded = self.stored = False  # whether any statement of the kernel does so
+        # The memories of arguments that are views of one device array, this one included, and where in it cell 0 is.
+        self.views = [self]
+        self.first_cell = 0
         # What the checks remember: who accessed the cells, and which ones were ever written.
         self.history: Any = None
         self.written: np.ndarray | None = None
@@ -160,7 +163,12 @@ class Array:
         active = mask.take(cells)
         values = [cast(mask.take(v), self.dtype) for v in operands]
         old = atomics.apply(operation, self.memory.data, active, values, needs_old)
-        machine.changes += operation != "cas" or bool((old == values[0]).any())
+        if operation == "cas":
+            machine.changes += bool((old == values[0]).any())
+        elif operation in ("add", "sub", "or_", "xor"):  # with 0 they only look
+            machine.changes += bool(values[0].any())
+        else:
+            machine.changes += 1
         if old is None:
             return None
         result = np.zeros(machine.lanes, self.dtype)

@@ -103,7 +103,8 @@ class History:
 
     @classmethod
     def of(cls, memory: Memory) -> History:
-        return cls(np.full(memory.data.size, NOBODY), np.zeros(memory.data.size, np.int64))
+        size = max(view.first_cell + view.data.size for view in memory.views)
+        return cls(np.full(size, NOBODY), np.zeros(size, np.int64))
 
     @cached_property
     def readers(self) -> Pair:
@@ -118,7 +119,7 @@ class Now(NamedTuple):
     """The access under test: the cells, and the thread of each."""
 
     memory: Memory
-    at: np.ndarray
+    at: np.ndarray  # in the history
     threads: np.ndarray
     site: Site
 
@@ -162,10 +163,10 @@ class Races:
         self.fences.fence(threads, self._event(None), self.order.last_barrier(threads))
 
     def load(self, memory: Memory, cells, mask: Mask, site: Site) -> None:
-        if not memory.stored:
+        if not any(view.stored for view in memory.views):
             return
         history = self._history(memory)
-        access = Now(memory, mask.take(cells), mask.take(self.machine.thread), site)
+        access = self._now(memory, cells, mask, site)
         if history.has_writes:
             self._against(access, history.writer, history.write_time, "reads", "wrote")
         if history.has_atomics:
@@ -176,14 +177,12 @@ class Races:
 
     def store(self, memory: Memory, cells, value, mask: Mask, site: Site) -> None:
         history = self._history(memory)
-        access = Now(memory, mask.take(cells), mask.take(self.machine.thread), site)
-        value = mask.take(value)
+        access = self._now(memory, cells, mask, site)
+        value, there = mask.take(value), memory.data[mask.take(cells)]
         at, threads = access.at, access.threads
         if history.has_writes:
             # Writing what is there already is harmless.
-            self._against(
-                access, history.writer, history.write_time, "writes", "wrote", _differ(value, memory.data[at])
-            )
+            self._against(access, history.writer, history.write_time, "writes", "wrote", _differ(value, there))
         if history.has_atomics:
             self._against_pair(access, history.atomics, "writes", "changed")
         self._against_readers(access, history, "writes")
@@ -196,24 +195,31 @@ class Races:
 
     def atomic(self, memory: Memory, cells, mask: Mask, site: Site, needs_old: bool) -> None:
         history = self._history(memory)
-        access = Now(memory, mask.take(cells), mask.take(self.machine.thread), site)
+        access = self._now(memory, cells, mask, site)
         if history.has_writes:
             self._against(access, history.writer, history.write_time, "changes", "wrote")
         self._against_readers(access, history, "changes")
         event = self._event(site)
         history.atomics.note(self.order, access.at, access.threads, event)
         history.has_atomics = True
-        if needs_old and self.fences is not None and memory.space == "global":
+        if self.fences is not None and memory.space == "global":
             barriers = self.order.last_barrier(access.threads)
-            self.fences.atomic(id(memory), access.at, access.threads, event, barriers)
+            self.fences.atomic(id(history), access.at, access.threads, event, barriers, needs_old)
 
     # -- against what the history holds
 
+    def _now(self, memory: Memory, cells, mask: Mask, site: Site) -> Now:
+        at = mask.take(cells)
+        at = at + memory.first_cell if memory.first_cell else at
+        return Now(memory, at, mask.take(self.machine.thread), site)
+
     def _history(self, memory: Memory) -> History:
         if memory.history is None:
-            memory.history = History.of(memory)
+            history = History.of(memory)
+            for view in memory.views:
+                view.history = history
             if memory.space == "shared":
-                self._shared.append(memory.history)
+                self._shared.append(history)
         return memory.history
 
     def _work_off(self, history: History) -> None:
@@ -264,7 +270,8 @@ class Races:
         count = int(np.count_nonzero(clash)) - 1
         more = f" ({count:,} more threads do so)" if count else ""
         memory = access.memory
-        message = f"{memory.space} {memory.describe(cell)}: {self.grid.name(me)} {verb} it{more}, {end}"
+        element = memory.describe(cell - memory.first_cell)
+        message = f"{memory.space} {element}: {self.grid.name(me)} {verb} it{more}, {end}"
         self.report(stop("race", message, access.site), verb)
 
 

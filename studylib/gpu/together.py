@@ -14,6 +14,7 @@ from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import WARP
 
 FULL_WARP = 0xFFFFFFFF
+LANES = np.arange(WARP)
 
 
 def _integer(run, node: ast.Call, value, what: str, bool_too: bool = False):
@@ -66,15 +67,17 @@ def _barrier_with(reduce: Callable[[np.ndarray], Any]):
 # -- the warp
 
 
-def _members(run, node: ast.Call, mask: Mask, members, kind: str) -> np.ndarray:
-    """The active lanes, (warps, 32), after a check that they are those that the member mask names."""
+def _members(run, node: ast.Call, mask: Mask, members, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """(active lanes, member mask that each lane gives), both (warps, 32), after a check that they fit.
+
+    Groups of lanes may each give a mask of their own: half warps 0xFFFF and 0xFFFF0000.
+    """
     machine = run.machine
     active = machine.warps(mask.lanes, False)
     bits = np.broadcast_to(types.cast(members, types.INT64), mask.lanes.shape)
     rows = machine.warps(bits, 0)
-    if len(rows):
-        rows = rows[np.arange(len(rows)), active.argmax(axis=1)][:, None]  # as the first active lane gives it
-    named = (rows >> np.arange(WARP)) & 1 == 1
+    given = np.where(active, rows, 0)
+    named = (np.bitwise_or.reduce(given, axis=1, keepdims=True) >> LANES) & 1 == 1
     alive = machine.warps(~machine.returned, False)
     missing = named & alive & ~active & active.any(axis=1, keepdims=True)
     name = ast.unparse(node.func)
@@ -82,17 +85,35 @@ def _members(run, node: ast.Call, mask: Mask, members, kind: str) -> np.ndarray:
         lane = _lane_of(machine, missing)
         message = f"{name} is to be called by all lanes of its member mask, but {machine.name(lane)} is not here"
         machine.report(stop(kind, message, run.site(node)))
-    outside = active & ~named
+    outside = active & ((rows >> LANES) & 1 == 0)
     if outside.any():
         lane = _lane_of(machine, outside)
         message = f"{machine.name(lane)} calls {name}, but its member mask does not name its lane {lane % WARP}"
         machine.report(stop(kind, message, run.site(node)))
-    return active
+    if members.ndim:
+        _one_mask_a_group(run, node, kind, active, rows)
+    return active, rows
 
 
-def _lane_of(machine, rows: np.ndarray) -> int:
-    """The chunk's lane of the first true place of a (warps, 32) matrix."""
+def _one_mask_a_group(run, node: ast.Call, kind: str, active: np.ndarray, rows: np.ndarray) -> None:
+    # All lanes that a lane's mask names must give the same mask.
+    machine = run.machine
+    for other in range(WARP):
+        names_it = active & active[:, [other]] & ((rows >> other) & 1 == 1)
+        unlike = names_it & (rows != rows[:, [other]])
+        if unlike.any():
+            me, them = machine.name(_lane_of(machine, unlike)), machine.name(_lane_of(machine, unlike, other))
+            message = (
+                f"{me} calls {ast.unparse(node.func)} with a member mask, but {them}, which it names, gives another one"
+            )
+            machine.report(stop(kind, message, run.site(node)))
+            return
+
+
+def _lane_of(machine, rows: np.ndarray, instead: int | None = None) -> int:
+    """The chunk's lane of the first true place of a (warps, 32) matrix, or of another place in that warp."""
     warp, place = divmod(int(rows.argmax()), WARP)
+    place = place if instead is None else instead
     warps_per_block = -(-machine.grid.threads // WARP)
     block, within = divmod(warp, warps_per_block)
     return block * machine.grid.threads + within * WARP + place
@@ -114,14 +135,13 @@ def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):
         if value.dtype not in (types.INT32, types.INT64, types.FLOAT32, types.FLOAT64):
             run.reject(f"{ast.unparse(node.func)} moves int32, int64, float32 and float64, got {value.dtype}", node)
         machine = run.machine
-        active = _members(run, node, mask, members, "shuffle")
+        active, groups = _members(run, node, mask, members, "shuffle")
         rows = machine.warps(np.broadcast_to(value, mask.lanes.shape), 0)
         # The hardware takes the low five bits.
         by = machine.warps(np.broadcast_to(types.cast(operand, types.INT64) & (WARP - 1), mask.lanes.shape), 0)
-        own = np.arange(WARP)
-        wanted = source(own, by)
-        wanted = np.where((wanted < 0) | (wanted >= WARP), own, wanted)
-        lost = active & ~np.take_along_axis(active, wanted, axis=1)
+        wanted = source(LANES, by)
+        wanted = np.where((wanted < 0) | (wanted >= WARP), LANES, wanted)
+        lost = active & ~(np.take_along_axis(active, wanted, axis=1) & ((groups >> wanted) & 1 == 1))
         if lost.any():
             lane = _lane_of(machine, lost)
             place = int(wanted.reshape(-1)[lost.argmax()])
@@ -132,23 +152,27 @@ def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):
     return handler
 
 
-def _vote(reduce: Callable[[np.ndarray, np.ndarray], Any]):
+def _vote(reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+    """reduce: of the bits of a lane's group, those where the predicate holds and those that take part."""
+
     def handler(run, node: ast.Call, mask: Mask, used: bool):
         members, predicate = run.numbers(node, mask, 2, 2)
         _integer(run, node, members, "member mask")
         _integer(run, node, predicate, "predicate", bool_too=True)
         machine = run.machine
-        active = _members(run, node, mask, members, "shuffle")
+        active, groups = _members(run, node, mask, members, "shuffle")
         holds = machine.warps(np.broadcast_to(types.truth(predicate), mask.lanes.shape), False) & active
-        result = reduce(holds, active)
-        return machine.unwarp(np.repeat(result[:, None], WARP, axis=1))
+        return machine.unwarp(reduce(_bits(holds) & groups, _bits(active) & groups))
 
     return handler
 
 
+def _bits(rows: np.ndarray) -> np.ndarray:
+    return (rows.astype(np.int64) << LANES).sum(axis=1, keepdims=True)
+
+
 def _ballot(holds: np.ndarray, active: np.ndarray) -> np.ndarray:
-    bits = (holds.astype(np.int64) << np.arange(WARP)).sum(axis=1)
-    return bits.astype(np.uint32).view(np.int32)  # Numba's ballot_sync is an int32
+    return holds.astype(np.uint32).view(np.int32)  # Numba's ballot_sync is an int32
 
 
 INTRINSICS: dict[str, Callable] = {
@@ -162,6 +186,6 @@ INTRINSICS: dict[str, Callable] = {
     "shfl_down_sync": _shuffle(lambda own, by: own + by),
     "shfl_xor_sync": _shuffle(lambda own, by: own ^ by),
     "ballot_sync": _vote(_ballot),
-    "any_sync": _vote(lambda holds, active: holds.any(axis=1)),
-    "all_sync": _vote(lambda holds, active: (holds | ~active).all(axis=1)),
+    "any_sync": _vote(lambda holds, active: holds != 0),
+    "all_sync": _vote(lambda holds, active: holds == active),
 }

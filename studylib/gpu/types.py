@@ -81,7 +81,26 @@ def as_dtype(kind) -> np.dtype | None:
 
 def cast(value, dtype: np.dtype):
     """The value in another type, as a cast in a kernel does it; unchanged if it has the type already."""
-    return value if value.dtype == dtype else value.astype(dtype)
+    if value.dtype == dtype:
+        return value
+    return _integer_of_float(value, dtype) if value.dtype.kind == "f" and dtype.kind in "iu" else value.astype(dtype)
+
+
+def _integer_of_float(value, dtype: np.dtype):
+    # The GPU cuts to the range of the type; NumPy does what the processor does. Numba converts to 16 bits where the
+    # type has 8, and keeps the lower half.
+    info = np.iinfo(dtype)
+    if value.size == 0 or (value.min() > info.min and value.max() < info.max):
+        return value.astype(dtype)
+    wide = np.dtype(f"{dtype.kind}2") if dtype.itemsize == 1 else dtype
+    info = np.iinfo(wide)
+    low, high = value <= info.min, value >= float(info.max)
+    result = np.where(low | high | np.isnan(value), 0, value).astype(wide)
+    result = np.where(low, wide.type(info.min), np.where(high, wide.type(info.max), result))
+    if value.dtype == FLOAT64 or wide.itemsize == 8:  # else a NaN gives 0
+        top_bit = np.array(1 << (8 * wide.itemsize - 1), np.uint64).astype(wide)
+        result = np.where(np.isnan(value), top_bit, result)
+    return result.astype(dtype)[()]
 
 
 def truth(value):
@@ -120,6 +139,8 @@ def _rule(name: str, a: np.dtype, b: np.dtype):
         if operator in BITWISE + SHIFTS:
             raise TypeError(f"bit operations need integers, got {a.name} and {b.name}")
         common = float_of(a, b)
+    elif operator is ast.Div:
+        common = FLOAT64
     elif operator in BITWISE and a == b == BOOL:
         common = BOOL
     elif operator in SHIFTS:

@@ -254,6 +254,55 @@ def sign_product(a, b, out):
         out[i, j] = 2 * equal - 32 * a.shape[1]
 
 
+@cuda.jit
+def lock_of_blocks(a, lock, out):
+    i = cuda.grid(1)
+    if cuda.threadIdx.x == 0:
+        while cuda.atomic.cas(lock, 0, 0, 1) != 0:
+            pass
+        cuda.threadfence()
+        out[0] += a[i]
+        cuda.threadfence()
+        cuda.atomic.exch(lock, 0, 0)
+
+
+@cuda.jit
+def lock_of_threads(a, lock, out):
+    i = cuda.grid(1)
+    waits = True
+    while waits:
+        if cuda.atomic.cas(lock, 0, 0, 1) == 0:
+            cuda.threadfence()
+            out[0] += a[i]
+            cuda.threadfence()
+            cuda.atomic.exch(lock, 0, 0)
+            waits = False
+
+
+@cuda.jit
+def block_after_block(a, turn, out):
+    i = cuda.grid(1)
+    if cuda.threadIdx.x == 0:
+        while cuda.atomic.add(turn, 0, 0) != cuda.blockIdx.x:
+            pass
+        cuda.threadfence()
+        out[0] = 2 * out[0] + a[i]
+        cuda.threadfence()
+        cuda.atomic.add(turn, 0, 1)
+
+
+@cuda.jit
+def half_warps(a, out):
+    i = cuda.grid(1)
+    members = 0xFFFF << (cuda.laneid // 16 * 16)
+    v = a[i]
+    n = 8
+    while n > 0:
+        v += cuda.shfl_xor_sync(members, v, n)
+        n //= 2
+    out[i] = v if cuda.any_sync(members, cuda.laneid < 16) else -v
+
+
 def launches() -> dict[str, tuple]:
     """(kernel, grid, block, dynamic shared bytes, arguments, {argument number: expected}) by name."""
     rng = np.random.default_rng(0)
@@ -263,6 +312,9 @@ def launches() -> dict[str, tuple]:
 
     def zeros(*shape, dtype=np.float32):
         return np.zeros(shape, dtype)
+
+    def one():
+        return zeros(1, dtype=np.int32)
 
     a, b = floats(300), floats(300)
     image, weights = floats(3, 10, 13), floats(3, 3, 3)
@@ -300,6 +352,24 @@ def launches() -> dict[str, tuple]:
             {1: whole[:SCAN].cumsum()},
         ),
         "last_block": (last_block, 4, BLOCK, 0, (a, zeros(4), zeros(1, dtype=np.int32), zeros(1)), {3: total}),
+        "lock_of_blocks": (lock_of_blocks, 6, 32, 0, (a, one(), zeros(1)), {2: a[:192:32].sum(keepdims=True)}),
+        "lock_of_threads": (lock_of_threads, 2, 40, 0, (a, one(), zeros(1)), {2: a[:80].sum(keepdims=True)}),
+        "block_after_block": (
+            block_after_block,
+            4,
+            32,
+            0,
+            (a, one(), zeros(1)),
+            {2: a[:128:32] @ np.array([[8], [4], [2], [1]], np.float32)},
+        ),
+        "half_warps": (
+            half_warps,
+            2,
+            32,
+            0,
+            (a, zeros(64)),
+            {1: (a[:64].reshape(4, 16).sum(1) * [1, -1, 1, -1]).repeat(16)},
+        ),
         "softmax_rows": (
             softmax_rows,
             4,

@@ -180,6 +180,43 @@ def test_votes_and_shuffles_stay_within_a_warp_and_a_block():
         assert out[i, 2] == (0, 20, 40)[i // 40]
 
 
+def test_each_group_of_lanes_gives_a_mask_of_its_own():
+    @cuda.jit
+    def kernel(out):
+        t = cuda.threadIdx.x
+        members = 0xFF << (t // 8 * 8)
+        out[t, 0] = cuda.ballot_sync(members, t % 3 == 0) & 0xFFFFFFFF
+        out[t, 1] = cuda.all_sync(members, t < 20) + 2 * cuda.any_sync(members, t == 9)
+        out[t, 2] = cuda.shfl_sync(members, t, t // 8 * 8 + 3)
+        cuda.syncwarp(members)
+
+    out = np.zeros((32, 3), np.int64)
+    report = gpu.check(kernel, 1, 32, out)
+    assert report.ok, str(report)
+    for t in range(32):
+        group = range(t // 8 * 8, t // 8 * 8 + 8)
+        assert out[t, 0] == sum(1 << k for k in group if k % 3 == 0)
+        assert out[t, 1] == all(k < 20 for k in group) + 2 * (9 in group)
+        assert out[t, 2] == group[3]
+
+
+def test_groups_of_lanes_that_do_not_fit():
+    def kernel(low, source):
+        @cuda.jit
+        def shuffles(out):
+            t = cuda.threadIdx.x
+            out[t] = cuda.shfl_sync(low if t < 16 else 0xFFFF0000, t, (t + source) % 32)
+
+        return shuffles
+
+    for low, source, message in (
+        (0xFFFFFFFF, 0, "with a member mask, but thread 16 of block 0, which it names, gives another one"),
+        (0xFFFF, 16, "reads from lane 16, which does not take part"),
+    ):
+        findings = gpu.check(kernel(low, source), 1, 32, np.zeros(32, np.int64)).findings
+        assert {f.kind for f in findings} == {"shuffle"} and message in findings[0].message, findings
+
+
 def test_threads_that_have_returned_are_not_waited_for():
     @cuda.jit
     def kernel(out):

@@ -59,6 +59,7 @@ BAD_ARGUMENTS = [
     (np.zeros(10, complex), TypeError, "has the type complex128"),
     (np.zeros(10, object), TypeError, "has the type object"),
     (np.zeros(10, ">f4"), TypeError, "has the type >f4"),
+    (np.ma.array([1.0], mask=[True]), TypeError, r"is a masked array.*np\.ma\.filled"),
     (np.zeros((1,) * 5), TypeError, "has 5 dimensions; 1 to 4"),
     (np.zeros(()), TypeError, "has 0 dimensions; 1 to 4"),
     (np.zeros(20)[::2], ValueError, r"not contiguous .*np\.ascontiguousarray"),
@@ -180,6 +181,21 @@ def test_each_host_array_is_copied_as_to_a_gpu():
     np.testing.assert_array_equal(a, np.arange(10)[::-1] + 1)
     on_device = cuda.to_device(floats())
     assert gpu.check(kernel, 1, 10, on_device, on_device).findings[0].kind == "race"
+
+
+def test_overlapping_host_arrays_come_back_in_the_order_of_the_arguments():
+    # As on a GPU: the copy of the last argument is copied back last, also if the kernel has not changed it.
+    @cuda.jit
+    def kernel(target, source):
+        i = cuda.grid(1)
+        target[i] = source[9 - i] + 1
+
+    a = floats()
+    kernel[1, 10](a, a)
+    np.testing.assert_array_equal(a, floats())
+    b = floats(15)
+    kernel[1, 10](b[:10], b[5:])
+    np.testing.assert_array_equal(b, [*np.arange(15, 10, -1), *range(5, 15)])
 
 
 def test_a_failed_run_leaves_host_arrays_alone_and_says_what_of_the_rest():

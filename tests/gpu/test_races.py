@@ -313,7 +313,37 @@ def test_fences_that_order_blocks(kernel, chunk, monkeypatch):
     assert out[0] == a.sum()
 
 
+@cuda.jit
+def lock_without_fence(a, parts, lock, out):
+    while True:
+        if cuda.atomic.cas(lock, 0, 0, 1) == 0:
+            out[0] += a[cuda.grid(1)]  # finds
+            cuda.atomic.exch(lock, 0, 0)
+            break
+
+
+@cuda.jit
+def release_before_write(a, parts, lock, out):
+    while True:
+        if cuda.atomic.cas(lock, 0, 0, 1) == 0:
+            cuda.threadfence()
+            cuda.atomic.exch(lock, 0, 0)
+            out[0] += a[cuda.grid(1)]  # finds
+            break
+
+
+@cuda.jit
+def lock_not_looked_at(a, parts, lock, out):
+    cuda.atomic.add(lock, 0, 1)
+    out[0] += a[cuda.grid(1)]  # finds
+    cuda.threadfence()
+    cuda.atomic.add(lock, 0, 1)
+
+
 BROKEN = {
+    lock_without_fence: 32,
+    release_before_write: 32,
+    lock_not_looked_at: 1,
     ticket_before_fence: 1,
     write_between_fence_and_ticket: 1,
     fence_without_barrier: 32,
@@ -331,3 +361,26 @@ def test_fences_that_do_not(kernel, chunk, monkeypatch):
     a = np.arange(1, 5 * block + 1, dtype=np.float32)
     found = races(kernel, 5, block, a, np.zeros(a.size), np.zeros(8, np.int32), np.zeros(1, np.float32))
     assert any("# finds" in finding.source or "parts[i] = a[i]" in finding.source for finding in found)
+
+
+@cuda.jit
+def move(a, b):
+    i = cuda.grid(1)
+    b[i] = a[i] + 1  # finds
+
+
+def test_two_views_of_one_device_array():
+    d = cuda.to_device(np.arange(65.0))
+    (finding,) = races(move, 1, 64, d[:-1], d[1:])
+    assert "# finds" in finding.source and "global b[0]: thread 0 of block 0 writes it (62 more" in finding.message
+    assert not races(move, 1, 32, d[:32], d[32:])
+    assert not races(move, 1, 64, d, d[:64])
+
+    @cuda.jit
+    def transpose(a, b):
+        i, j = cuda.grid(2)
+        b[i, j] = a[i, j]
+
+    square = cuda.to_device(np.arange(64).reshape(8, 8))
+    assert races(transpose, 1, (8, 8), square, square.T)
+    assert races(transpose, 1, (8, 4), square, square.reshape(64)[4:36].reshape(8, 4))

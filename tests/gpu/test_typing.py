@@ -135,3 +135,106 @@ def test_a_constant_beside_and_or_or_decides_the_type_as_in_numba(constant):
     launch.launch(define(on_gpu, NAMES)["kernel"], 1, SAMPLES, (*inputs(), got, 0))
     np.testing.assert_array_equal(got, expected)
     assert inferred(on_gpu) == typed_by_numba(on_gpu)
+
+
+CHOICE = "y1 = x1 if {} else x5"  # float32 and uint32: which of them counts shows in the type
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [CHOICE.format(test)]
+        for test in [
+            *("y2 > 1", "not y2", "(not y2) > 3", "-y2 > 1", "y2", "3 > 1", "(7 + -1.25) > 1", "(1 > 0) > y2"),
+            *("1 < y2 < 3", "1 < y2 < x5", "x5 < y2 < 3", "y2 and x0", "x0 and y2", "(y2 > 1) or x0 > 1"),
+        ]
+    ]
+    + [
+        ["if x5 > 3:", "    y2 = 0", CHOICE.format("y2 > 1")],
+        ["if x5 > 3:", "    y2 = 0", "else:", "    y2 = 0", CHOICE.format("y2 > 1")],
+        ["if 1 > 2:", "    y2 = 5", CHOICE.format("y2 > 1")],
+        ["if y2 > 2:", "    y2 = 5", CHOICE.format("y2 > 1")],
+        ["if y2 > 1:", "    y1 = x1"],
+        ["for i in range(3):", "    " + CHOICE.format("y2 > 1")],
+        ["for i in range(3):", "    " + CHOICE.format("y2 > 1"), "    y2 = 0"],
+        ["for i in range(3):", "    y2 = 4", "    " + CHOICE.format("y2 > 1")],
+        ["for i in range(3):", "    if x5 > 2:", "        y2 = 5", "        continue", "    " + CHOICE.format("y2 > 1")],
+        ["for i in range(3):", "    if x5 > 2:", "        y2 = 5", "        break", CHOICE.format("y2 > 1")],
+        ["while y2 > 1:", "    y1 = x1"],
+        ["while y2 > 1:", "    y1 = x1", "    y2 = 0"],
+        ["y0 = y2", "y2 = 3", CHOICE.format("y0 > 1")],
+        ["y0 = y2 if x5 > 2 else y2", CHOICE.format("y0 > 1")],
+        ["y2 += 1", CHOICE.format("y2 > 3")],
+        ["y2 = 1 - 2", CHOICE.format("y2 > 1")],
+        ["y2 = min(1, 2)", CHOICE.format("y2 > 3")],
+        ["y1 = y2 and x1"],
+        ["y1 = x5 and y2 and x1"],
+        ["y1 = y2 or x1"],
+    ],
+    ids=" ".join,
+)
+def test_an_arm_that_numba_prunes_does_not_count(body):
+    on_gpu, _ = sources(["y0 = x4", "y1 = x4", "y2 = 0", *body])
+    assert inferred(on_gpu) == typed_by_numba(on_gpu)
+
+
+def test_minus_an_unsigned_integer_whose_other_choice_is_pruned():
+    on_gpu, on_cpu = sources(["y0 = x4", "y1 = x4", "y2 = 0", "y1 = -(y2 if y2 > 1 else x5)"])
+    expected, got = np.zeros((2, 6, SAMPLES))
+    numba.njit(error_model="numpy")(define(on_cpu, NAMES)["kernel"])(*inputs(), expected, 0)
+    launch.launch(define(on_gpu, NAMES)["kernel"], 1, SAMPLES, (*inputs(), got, 0))
+    np.testing.assert_array_equal(got, expected)
+
+
+RANGES = {"i1": (-(2**15), 2**15 - 1), "u1": (0, 2**16 - 1)}  # the GPU converts to 16 bits and takes eight of them
+
+
+@pytest.mark.parametrize("integer", ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"))
+@pytest.mark.parametrize("real", ("f4", "f8"))
+def test_a_float_beyond_an_integer_type_is_cut_to_its_range(real, integer):
+    # By the table of cvt in NVIDIA's PTX manual; a processor wraps or gives the smallest integer.
+    def kernel(values, out):
+        out[0, numba.cuda.grid(1)] = values[numba.cuda.grid(1)]
+
+    inf = np.inf
+    values = np.array([-inf, -1e30, -70000.5, -300.9, -1.5, -0.5, 0, 0.99, 127.5, 300.7, 70000.5, 1e30, inf], real)
+    out = np.zeros((1, len(values)), integer)
+    launch.launch(kernel, 1, len(values), (values, out))
+    info = np.iinfo(integer)
+    low, high = RANGES.get(integer, (info.min, info.max))
+    bits = 2 ** (8 * info.dtype.itemsize)
+    expected = [low if v < low else high if v > high else int(v) for v in values]
+    assert [int(v) % bits for v in out[0]] == [v % bits for v in expected]
+
+
+@pytest.mark.parametrize("real, integer, expected", [("f4", "i4", 0), ("f8", "i4", -(2**31)), ("f4", "u8", 2**63)])
+def test_nan_as_an_integer(real, integer, expected):
+    def kernel(values, out):
+        out[0] = values[0]
+
+    out = np.ones(1, integer)
+    launch.launch(kernel, 1, 1, (np.array([np.nan], real), out))
+    assert out[0] == expected
+
+
+def test_true_division_of_a_signed_by_a_large_unsigned_integer():
+    def kernel(a, b, out):
+        out[0] = a[0] / b[0]
+        out[1] = b[0] / a[0]
+
+    out = np.zeros(2)
+    launch.launch(kernel, 1, 1, (np.array([-6]), np.array([2**63 + 2**62], np.uint64), out))
+    np.testing.assert_array_equal(out, [-6 / (2**63 + 2**62), (2**63 + 2**62) / -6])
+
+
+def test_gamma_functions_at_their_poles():
+    def kernel(x, out):
+        i = numba.cuda.grid(1)
+        out[0, i] = math.gamma(x[i])
+        out[1, i] = math.lgamma(x[i])
+
+    out = np.zeros((2, 6))
+    launch.launch(kernel, 1, 6, (np.array([0.0, -0.0, -1, -1e30, -np.inf, 200]), out))
+    inf, nan = np.inf, np.nan
+    np.testing.assert_array_equal(out[0], [inf, -inf, nan, nan, nan, inf])
+    np.testing.assert_array_equal(out[1], [inf, inf, inf, inf, inf, math.lgamma(200)])

@@ -36,10 +36,23 @@ def plus(x, y):
     return x + y
 
 
+@cuda.jit(device=True)
+def row(m):
+    return m[0]
+
+
+@cuda.jit(device=True)
+def declared(n):
+    s = cuda.local.array(2, float32)
+    s[0] = n
+    return s
+
+
 def plain(x):
     return x
 
 
+NAMES |= {"row": row, "declared": declared}
 NAMES |= {"sometimes": sometimes, "itself": itself, "starred": starred, "plus": plus, "plain": plain}
 
 # (statement, part of the message); a is a float32 vector, m a float32 matrix, h a float16 vector, n an int, t the thread
@@ -124,6 +137,9 @@ CONSTRUCTS = [
     ("x = cuda.shfl_sync(0xFFFFFFFF, n)", "takes 3 arguments"),
     ("x = cuda.popc(2.5)", "takes an integer of 32 or 64 bits"),
     ("x = cuda.fma(1, 2, 3)", "cuda.fma takes three floats"),
+    ("a[0] = row(m)[0]", "row returns an array that is not one of its arguments"),
+    ("a[0] = declared(n)[0]", "declared returns an array that is not one of its arguments"),
+    ("x = cuda.selp(n, 2, 3)", "cuda.selp takes a bool first, got int64"),
     ("x = cuda.selp(n > 1, 2, 2.5)", "two values of one type"),
     ("cuda.atomic.add(h, 0, 1)", "cuda.atomic.add works on arrays of int32"),
     ("cuda.atomic.and_(a, 0, 1)", "cuda.atomic.and_ works on arrays of int32"),
