@@ -114,8 +114,8 @@ class Expressions:
         except TypeError as error:
             self.reject(str(error), node)
 
-    def settle(self, node: ast.expr, value):
-        """The value in the type that both arms of the expression have in common."""
+    def settle(self, node: ast.AST, value):
+        """The value in the type that the inference found: what the arms have in common, and the rounds of a loop."""
         return convert(value, self.frame.typed.values.get(id(node)))
 
     # -- expressions
@@ -171,12 +171,12 @@ class Expressions:
 
     def eval_BinOp(self, node: ast.BinOp, mask: Mask):
         left, right = self.number(node.left, mask), self.number(node.right, mask)
-        return self.operate(type(node.op), left, right, node)
+        return self.settle(node, self.operate(type(node.op), left, right, node))
 
     def eval_UnaryOp(self, node: ast.UnaryOp, mask: Mask):
         value = self.number(node.operand, mask)
         try:
-            return types.unary(type(node.op), value)
+            return self.settle(node, types.unary(type(node.op), value))
         except TypeError as error:
             self.reject(str(error), node)
 
@@ -342,7 +342,7 @@ class Expressions:
             if not isinstance(value, Array | tuple):
                 self.not_a(value, "an array or a tuple", node.args[0])
             return np.int64(value.shape[0] if isinstance(value, Array) else len(value))
-        return self._compute(node, function, mask)
+        return self.settle(node, self._compute(node, function, mask))
 
     def _compute(self, node: ast.Call, function, mask: Mask):
         dtype, known = types.as_dtype(function), callable(function) and function in BUILTINS

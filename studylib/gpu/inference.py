@@ -283,9 +283,13 @@ class Inference(Interpreter):
             return TypedArray(a.memories | b.memories, a.ndim, a.writable and b.writable)
         return CONFLICT
 
-    def settle(self, node: ast.expr, value):
+    def settle(self, node: ast.AST, value):
         if value is CONFLICT:
             self.reject("the two sides of this expression are of different kinds", node)
+        seen = self.frame.typed.values.get(id(node))
+        # Numba forgets no type that an earlier round gave: uint64 first and int64 then make a float64.
+        if self._tolerant and is_number(value) and isinstance(seen, np.dtype) and seen != value.dtype:
+            value = varying(types.unify(seen, value.dtype))
         self.frame.typed.values[id(node)] = _plain(value)
         return value
 

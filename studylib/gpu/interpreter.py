@@ -33,7 +33,7 @@ class Typed:
     """A function with the types that one combination of argument types gives it; what the inference found.
 
     casts: where paths meet, the types of the variables that differ between them. values: the type of an
-    expression with two arms. calls, arrays: what a call runs or declares. All by the id of the syntax node.
+    expression. calls, arrays: what a call runs or declares. All by the id of the syntax node.
     """
 
     source: Source
@@ -145,7 +145,8 @@ class Interpreter(Expressions):
             self.store(array, indices, value, mask, target)
         elif isinstance(target, ast.Name):
             old = self.number(target, mask)
-            self.frame.variables[target.id] = self.operate(operator, old, self.number(node.value, mask), node)
+            value = self.operate(operator, old, self.number(node.value, mask), node)
+            self.frame.variables[target.id] = self.settle(node, value)
         else:
             self.reject(f"assignment to {_construct(target)} is not supported in a kernel", target)
         return mask
