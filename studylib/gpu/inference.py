@@ -2,8 +2,8 @@
 
 Numba compiles a kernel before it runs it: a variable has one type wherever paths meet, and code that no thread
 reaches must be correct too. The same walk as the interpreter's, over vectors of length 0, in which every branch
-is taken and every loop is repeated until its types stand, gives exactly that, and finds what is not supported
-before anything is written.
+is taken, every loop goes one round, and the whole is repeated until its types stand, gives exactly that, and finds
+what is not supported before anything is written.
 """
 
 from __future__ import annotations
@@ -119,9 +119,30 @@ class Inference(Interpreter):
         self.shared: dict[tuple[int, int], int] = {}
         self._dynamic: np.dtype | None = None
         self._array_names: dict[int, str] = {}
-        self._assigned: dict[int, Any] = {}  # what names were given as constants, by id
-        self._tolerant = 0  # how many loops around a statement have yet to find their types
-        self._unset: KernelError | None = None  # a name read in them before it has a value
+        self._assigned: dict[Any, Any] = {}  # what each assignment of a constant gives its name
+        # What comes back to the head of each loop, as the last walk over the function found it; whether that has changed
+        # in this one; how many loops are around a statement; and a name that is read before it has a value.
+        self._back: dict[tuple[int, int], list[Arm]] = {}
+        self._changed = False
+        self._loops = 0
+        self._unset: KernelError | None = None
+
+    def run(self) -> None:
+        self._walk()
+
+    def _walk(self) -> Mask:
+        """Walks over the function until no type changes: all of it each time, as Numba does, which forgets no type."""
+        arguments = dict(self.frame.variables)
+        while True:
+            self._changed, self._unset = False, None
+            self.frame.variables = dict(arguments)
+            self.frame.returns.clear()
+            through = self.block(self.frame.source.tree.body, self.everyone)
+            if not self._changed:
+                break
+        if self._unset:
+            raise self._unset
+        return through
 
     def do_Assign(self, node: ast.Assign, mask: Mask) -> Mask:
         if isinstance(node.targets[0], ast.Name):
@@ -132,23 +153,26 @@ class Inference(Interpreter):
         is_constant = self._is_constant(node.value)
         for target in node.targets:
             if isinstance(target, ast.Name) and is_number(value := self.frame.variables[target.id]):
-                self._assign_apart(target.id, value, is_constant)
+                self._assign_apart(target, value, is_constant)
         return mask
 
-    def _assign_apart(self, name: str, value, is_constant: bool) -> None:
-        self.frame.variables[name] = value = type(value)(value) if value.ndim == 0 else value
-        if is_constant and value.ndim == 0:
-            self._assigned[id(value)] = value
+    def _assign_apart(self, target: ast.Name, value, is_constant: bool = False) -> None:
+        if value.ndim == 0:
+            value = type(value)(value)
+            if is_constant:
+                known = self._assigned.setdefault((id(self.frame.typed), id(target)), value)
+                value = known if type_of(known) == type_of(value) else value
+        self.frame.variables[target.id] = value
 
     def do_If(self, node: ast.If, mask: Mask) -> Mask:
         mask = super().do_If(node, mask)
         if self._truth(node.test) is not None and not self._is_pruned_first(node.test):
             # Of a pruned arm nothing is left but that, for Numba, the names assigned in it or beside it are no constants.
             arms = [*node.body, *node.orelse]
-            for name in {n.id for arm in arms for n in ast.walk(arm) if isinstance(n, ast.Name)}:
-                value = self.frame.variables.get(name)
+            for name in {n.id: n for arm in arms for n in ast.walk(arm) if isinstance(n, ast.Name)}.values():
+                value = self.frame.variables.get(name.id)
                 if isinstance(value, np.generic):
-                    self._assign_apart(name, value, False)
+                    self._assign_apart(name, value)
         return mask
 
     def _is_pruned_first(self, test: ast.expr) -> bool:
@@ -162,15 +186,15 @@ class Inference(Interpreter):
     # -- paths
 
     def block(self, statements: list[ast.stmt], mask: Mask) -> Mask:
-        tolerant = self._tolerant
+        loops = self._loops
         for statement in statements:
             try:
                 mask = super().block([statement], mask)
             except KernelError as error:
-                # In a loop the name may get its value in an earlier round, whose types are not known yet.
-                if error.finding.kind != "uninitialised-read" or not tolerant:
+                # In a loop, or after one, the name may get its value in a round whose types are not known yet.
+                if error.finding.kind != "uninitialised-read" or not (loops or self._changed):
                     raise
-                self._unset, self._tolerant = error, tolerant
+                self._unset, self._loops = self._unset or error, loops
         return mask
 
     def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
@@ -220,34 +244,28 @@ class Inference(Interpreter):
 
     def _is_constant(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name) and node.id in self.frame.source.locals:
-            return id(self.frame.variables.get(node.id)) in self._assigned
+            value = self.frame.variables.get(node.id)
+            return any(value is known for known in self._assigned.values())
         return isinstance(node, ast.Name) or _is_literal(node)
 
     def loop(self, node: ast.While | ast.For, mask: Mask, step) -> Mask:
         self.check_loop(node)
-        frame, entry = self.frame, self.frame.variables
-        head = dict(entry)
-        already = self._unset
-        while True:
-            self._tolerant, self._unset = self._tolerant + 1, None
-            frame.variables = dict(head)
-            condition, item = step(0, mask)
-            test = node.test if isinstance(node, ast.While) else node
-            inside, outside = self.branch(condition, mask, test)
-            exits: list[Arm] = [(outside, dict(frame.variables))]
-            if isinstance(node, ast.For):
-                self.assign(node.target, _varied(item), inside)
-            frame.loops.append(([], []))
-            through = self.block(node.body, inside), frame.variables
-            breaks, continues = frame.loops.pop()
-            _, new = self.join(node, "head", [(mask, entry), through, *continues])
-            self._tolerant -= 1
-            if {name: type_of(v) for name, v in new.items()} == {name: type_of(v) for name, v in head.items()}:
-                break
-            head = new
-        if self._unset and not self._tolerant:
-            raise self._unset
-        self._unset = self._unset or already
+        frame, entry, key = self.frame, (mask, self.frame.variables), (id(self.frame.typed), id(node))
+        _, frame.variables = self.join(node, "head", [entry, *self._back.get(key, [])])
+        head = {name: type_of(value) for name, value in frame.variables.items()}
+        self._loops += 1
+        condition, item = step(0, mask)
+        inside, outside = self.branch(condition, mask, node.test if isinstance(node, ast.While) else node)
+        exits: list[Arm] = [(outside, dict(frame.variables))]
+        if isinstance(node, ast.For):
+            self.assign(node.target, _varied(item), inside)
+        frame.loops.append(([], []))
+        through = self.block(node.body, inside), frame.variables
+        breaks, continues = frame.loops.pop()
+        self._loops -= 1
+        self._back[key] = [through, *continues]
+        _, new = self.join(node, "head", [entry, *self._back[key]])
+        self._changed = self._changed or head != {name: type_of(value) for name, value in new.items()}
         reached, frame.variables = self.join(node, "exit", exits + breaks)
         return reached
 
@@ -288,7 +306,7 @@ class Inference(Interpreter):
             self.reject("the two sides of this expression are of different kinds", node)
         seen = self.frame.typed.values.get(id(node))
         # Numba forgets no type that an earlier round gave: uint64 first and int64 then make a float64.
-        if self._tolerant and is_number(value) and isinstance(seen, np.dtype) and seen != value.dtype:
+        if is_number(value) and isinstance(seen, np.dtype) and seen != value.dtype:
             value = varying(types.unify(seen, value.dtype))
         self.frame.typed.values[id(node)] = _plain(value)
         return value
@@ -407,12 +425,13 @@ class Inference(Interpreter):
         return {name: _abstract(value) for name, value in zip(names, arguments, strict=True)}
 
     def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
-        caller, tolerant, typed, given = self.frame, self._tolerant, Typed(source), list(variables.values())
-        self.frame, self._tolerant = frame, _ = Frame(typed, variables), 0
+        caller = self.frame, self._changed, self._loops, self._unset
+        typed, given = Typed(source), list(variables.values())
+        self.frame, self._loops = frame, _ = Frame(typed, variables), 0
         try:
-            through = self.block(source.tree.body, self.everyone)
+            through = self._walk()
         finally:
-            self.frame, self._tolerant = caller, tolerant
+            self.frame, self._changed, self._loops, self._unset = caller
         results = [value for _, value in frame.returns]
         if any(value is None for value in results) or (results and through.any):
             if any(value is not None for value in results):
