@@ -99,9 +99,7 @@ def costs(
 
 @app.command()
 def ledger(
-    paper: Annotated[
-        str | None, typer.Argument(metavar="[PAPER]", help="A paper of the ledger; none means all.")
-    ] = None,
+    paper: Annotated[str | None, typer.Argument(metavar="PAPER", help="A paper of the ledger; none means all.")] = None,
 ) -> None:
     """Check the numbers that a paper prints.
 

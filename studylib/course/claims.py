@@ -61,15 +61,17 @@ def claim(course: Course, name: str, person: str, now: datetime.datetime, second
     _check_clock(course.root, now)
     held, state = chosen.claim, standing(chosen, now)
     if held and state and not state.lapsed:
-        if held.owner != person:
+        until = f"until {state.until}, and longer with each change of its folder"
+        if person not in held.people:
+            share = f"{held.owner} may share it (study claim {name} --with {_quoted(person)}) or release it"
             raise ValueError(
-                f"{name} is {_people(held)}'s until {state.until}, and longer with each change of its folder; "
-                f"{held.owner} may share it (study claim {name} --with {_quoted(person)}) or release it"
+                f"{name} is {_people(held)}'s {until}; {'one of them may release it' if held.second else share}"
             )
-        if not second or second == held.second:
-            raise ValueError(f"{name} is yours already, until {state.until}, and longer with each change of its folder")
-        if held.second:
-            raise ValueError(f"{name} is shared with {held.second} already: a topic has an owner and a second")
+        other = next((who for who in held.people if who != person), "")
+        if not second or second == other:
+            raise ValueError(f"{name} is yours already, {f'with {other}, ' if other else ''}{until}")
+        if other:
+            raise ValueError(f"{name} is shared with {other} already: a topic has an owner and a second")
         _write(chosen, topic.Claim(person, held.date, second))
         return f"{second} shares {name} with {person}"
     _write(chosen, topic.Claim(person, now.date(), second))
@@ -196,7 +198,8 @@ def _people(held: topic.Claim) -> str:
 
 
 def _quoted(name: str) -> str:
-    return f'"{name}"' if " " in name else name
+    """As a shell takes it for one word: a name has nothing in it that quotes would not keep."""
+    return name if name.isalnum() else f'"{name}"'
 
 
 def _git(folder: Path, *arguments: str, check: bool = True) -> str:

@@ -4,11 +4,14 @@ import datetime
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studylib.plain_errors import plain_errors
+
+if TYPE_CHECKING:
+    from studylib.course.group import Course
 
 app = typer.Typer()
 group = typer.Typer(help="Begin a run of the course of your own.", no_args_is_help=True)
@@ -39,8 +42,7 @@ def claim(
         known = [participant.name for participant in everything.group.participants]
         for stranger in [who for who in (person, second) if who and who not in known]:
             typer.echo(f"# {stranger} is not among the participants in group.toml yet", err=True)
-        path = everything.topic(topic).file.relative_to(everything.root)
-        typer.echo(f"# to tell the others: git commit -m 'Claim {topic}' {path}, and push", err=True)
+        _tell_the_others(everything, "Claim", topic)
 
 
 @app.command()
@@ -52,6 +54,7 @@ def release(topic: Topic, name: Name = "") -> None:
     with plain_errors():
         everything = course.load()
         typer.echo(claims.release(everything, topic, name or claims.git_name(everything.root), _now()))
+        _tell_the_others(everything, "Release", topic)
 
 
 @app.command("claims")
@@ -91,6 +94,8 @@ def schedule(
         if ics is None:
             _show(tables.schedule(everything, _now()))
             return
+        if ics.is_dir():
+            raise ValueError(f"--ics is {str(ics)!r}, a folder: name a file, such as meetings.ics")
         content = calendars.calendar(everything, _now())
         if not ics.parent.is_dir():
             raise ValueError(f"--ics is {str(ics)!r}, and there is no folder {str(ics.parent)!r}: make it first")
@@ -205,8 +210,13 @@ def init(
         if not yes and not typer.confirm("Change these files? Git keeps what is committed", err=True):
             typer.echo("study: nothing is changed", err=True)
             raise typer.Exit(1)
-        new_run.write(changes)
+        new_run.write(everything.root, changes)
         typer.echo("A new run begins: see group.toml, then study schedule")
+
+
+def _tell_the_others(everything: "Course", what: str, topic: str) -> None:
+    path = everything.topic(topic).file.relative_to(everything.root)
+    typer.echo(f"# to tell the others: git commit -m '{what} {topic}' {path}, and push", err=True)
 
 
 def _now() -> datetime.datetime:

@@ -30,7 +30,7 @@ def read(kind: type[T], path: Path, **given: Any) -> T:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+        raise _not_toml(path, error) from None
     return _build(kind, table, str(path), "", given)
 
 
@@ -39,7 +39,15 @@ def document(path: Path) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(path.read_text(encoding="utf-8"))
     except (TOMLKitError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+        raise _not_toml(path, error) from None
+
+
+def text(path: Path) -> str:
+    """The file at `path`. Raises ValueError naming it where it is no text, OSError where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
 
 
 def replace(path: Path, content: str | bytes) -> None:
@@ -56,6 +64,29 @@ def near(name: str, known: Iterable[str]) -> str:
     """What a message about an unknown name ends with: the one that was probably meant, if any."""
     found = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def check_line(line: str, where: str) -> None:
+    """Raises ValueError, which begins with `where`, unless `line` can be a title: tables and lists show it in one line."""
+    if not line.isprintable() or not line.strip() or len(line) > 200:
+        raise ValueError(f"{where} is {line!r}, expected one line of at most 200 letters")
+
+
+def check_day(day: date, where: str) -> None:
+    """Raises ValueError, which begins with `where`, for a year mistyped so that weeks can't be added to it."""
+    if day.year >= 3000:
+        raise ValueError(f"{where} is {day}, expected a day before the year 3000")
+
+
+def _not_toml(path: Path, error: Exception) -> ValueError:
+    """What to say of a file that is none; a merge conflict, in which two claims of a topic end, by its name."""
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if line.startswith(b"<<<<<<< "):
+            return ValueError(
+                f"{path} is not valid TOML: line {number} begins a merge conflict, two branches changed it: "
+                "keep one side, delete the other and the marks, then git add this file and git commit"
+            )
+    return ValueError(f"{path} is not valid TOML: {error}")
 
 
 def _build(kind: Any, value: Any, path: str, where: str, given: dict[str, Any] | None = None) -> Any:

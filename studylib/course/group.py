@@ -205,6 +205,7 @@ def _topics(of: Week) -> list[Topic]:
 
 def _group(path: Path) -> Group:
     group = files.read(Group, path)
+    files.check_line(group.title, f"{path}: title")
     if len(group.hours) != 3:
         raise ValueError(f"{path}: hours has {len(group.hours)} entries, a meeting has 3 hours")
     if group.weekday and group.weekday not in WEEKDAYS:
@@ -212,6 +213,10 @@ def _group(path: Path) -> Group:
     if bool(group.weekday) != bool(group.start):
         missing = "start" if group.weekday else "weekday"
         raise ValueError(f"{path}: field {missing!r} is missing: dates follow from start and weekday together")
+    if group.start:
+        files.check_day(group.start, f"{path}: start")
+    if group.link:
+        _check_link(group.link, f"{path}: link")
     for number, participant in enumerate(group.participants, 1):
         topic.check_name(participant.name, f"{path}: participants[{number}].name")
         if participant.github and not HANDLE.fullmatch(participant.github):
@@ -271,6 +276,8 @@ def _check_weeks(course: Course) -> None:
                 raise ValueError(
                     f"{path}: exercises has {name!r}, and exercises/{w.name} has not{files.near(name, known)}"
                 )
+        if w.date:
+            files.check_day(w.date, f"{path}: date")
         if w.link:
             _check_link(w.link, f"{path}: link")
         for number, reading in enumerate(w.readings, 1):
@@ -290,7 +297,7 @@ def headings(source: Path) -> list[str]:
     """The headings of a notebook, from its .py source; none where there is no such file."""
     if not source.is_file():
         return []
-    return re.findall(r"^# #+ +(.+?) *$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    return re.findall(r"^# #+ +(.+?) *$", files.text(source), re.MULTILINE)
 
 
 def _check_link(link: str, where: str) -> None:

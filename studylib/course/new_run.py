@@ -17,8 +17,12 @@ def changes(course: Course, title: str, start: datetime.date | None, participant
 
     group.toml loses participants, dates and places and gets those given; each week.toml loses its date, place, link
     and who does which part; each topic.toml its claim; .github/CODEOWNERS follows. Reading notes and notebooks stay.
-    Raises ValueError for a name that can't be a person's.
+    Raises ValueError for a name that can't be a person's, a title of more than a line, and a start in a year too far.
     """
+    if title:
+        files.check_line(title, "--title")
+    if start:
+        files.check_day(start, "--start")
     for name in participants:
         topic.check_name(name, "--participant")
     if twice := next((name for name in participants if participants.count(name) > 1), None):
@@ -34,10 +38,22 @@ def changes(course: Course, title: str, start: datetime.date | None, participant
     return {path: text for path, text in texts.items() if path.read_text(encoding="utf-8") != text}
 
 
-def write(texts: Mapping[Path, str]) -> None:
-    """Replace the files, each in one step. Cut off in between, the same command goes on from there."""
+def write(root: Path, texts: Mapping[Path, str]) -> None:
+    """Replace the files, each in one step. Cut off in between, the same command goes on from there.
+
+    group.toml is without dates meanwhile, and gets its new ones last: beside them, or the old ones, a meeting that has
+    still a date of its own could be out of order, and the course would not load.
+    """
+    group = root / "group.toml"
+    last = texts.get(group, group.read_text(encoding="utf-8"))
+    document = files.document(group)
+    for name in ("start", "weekday"):
+        document.pop(name, None)
+    files.replace(group, tomlkit.dumps(document))
     for path, text in texts.items():
-        files.replace(path, text)
+        if path != group:
+            files.replace(path, text)
+    files.replace(group, last)
 
 
 def _group(path: Path, title: str, start: datetime.date | None, participants: list[str]) -> str:

@@ -25,7 +25,7 @@ def site() -> None:
 @app.command()
 def address(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="Such as https://github.com/OWNER/NAME; none keeps it.")
+        str | None, typer.Argument(metavar="URL", help="Such as https://github.com/OWNER/NAME; none keeps it.")
     ] = None,
 ) -> None:
     """Say where the course lies on the web.

@@ -66,7 +66,7 @@ class Topic:
 
     def answered(self) -> tuple[int, int]:
         """How many of the questions in notes.md have an answer, and how many there are."""
-        parts = re.split(r"^## +(.*?) *$", self.notes.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+        parts = re.split(r"^## +(.*?) *$", files.text(self.notes), flags=re.MULTILINE)[1:]
         asked = {heading: text for heading, text in zip(parts[::2], parts[1::2], strict=True)}
         given = dict(QUESTIONS)
         own = [text.replace(given.get(heading, ""), "").replace(ANSWER, "") for heading, text in asked.items()]
@@ -81,8 +81,7 @@ def load(folder: Path) -> Topic:
         raise ValueError(f"{path}: a topic's folder has small letters, digits and _, such as resnext: rename it")
     if topic.hour not in (1, 2, 3):
         raise ValueError(f"{path}: hour is {topic.hour}, expected 1, 2 or 3")
-    if not topic.title.strip():
-        raise ValueError(f"{path}: title is empty, expected what the topic is about")
+    files.check_line(topic.title, f"{path}: title")
     if not topic.notes.is_file():
         raise FileNotFoundError(f"there is no {topic.notes}: each topic has notes; copy those of another topic")
     if topic.claim:

@@ -112,6 +112,7 @@ def load(folder: Path | str = ".") -> Week:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
     week = files.read(Week, path, folder=path.resolve().parent)
+    files.check_line(week.title, f"{path}: title")
     _check_minutes(week, path)
     return week
 

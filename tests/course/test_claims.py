@@ -53,10 +53,10 @@ def test_a_second_shares_and_stays_when_the_owner_leaves(topic_file):
 @pytest.mark.parametrize(
     ("person", "second", "message"),
     [
-        ("Cy", "", r"resnext is Ada and Bob's until 2026-11-19.* --with Cy"),
-        ("Bob", "", "resnext is Ada and Bob's until"),
-        ("Ada", "", "is yours already, until 2026-11-19"),
-        ("Ada", "Bob", "is yours already"),
+        ("Cy", "", r"resnext is Ada and Bob's until 2026-11-19.*; one of them may release it"),
+        ("Bob", "", "is yours already, with Ada, until 2026-11-19"),
+        ("Ada", "", "is yours already, with Bob, until 2026-11-19"),
+        ("Ada", "Bob", "is yours already, with Bob"),
         ("Ada", "Cy", "is shared with Bob already"),
         ("Ada", "Ada", "are both 'Ada'"),
         ("a/b", "", "the name is 'a/b', expected a name"),
@@ -70,6 +70,16 @@ def test_a_claim_that_can_not_be_changes_nothing(topic_file, person, second, mes
     with pytest.raises(ValueError, match=message):
         claim("resnext", person, on(10), second)
     assert topic_file.read_bytes() == before
+
+
+def test_who_comes_second_is_told_how_to_share(topic_file):
+    claim("resnext", "Ada", on(5))
+    with pytest.raises(
+        ValueError, match=r"Ada may share it \(study claim resnext --with \"Cy Twombly\"\) or release it"
+    ):
+        claim("resnext", "Cy Twombly", on(6))
+    with pytest.raises(ValueError, match="is yours already, until 2026-11-19"):
+        claim("resnext", "Ada", on(6))
 
 
 def test_release_is_for_those_who_have_it(topic_file):

@@ -98,6 +98,15 @@ WEEK, TOPIC = "weeks/01_groups/week.toml", "weeks/01_groups/resnext/topic.toml"
 CLAIM = '\n[claim]\nowner = "Ada"\ndate = 2026-11-02\n'
 MISTAKES = [
     ("group.toml", 'title = "Small nets"', "", "field 'title' is missing"),
+    ("group.toml", 'title = "Small nets"', 'title = ""', "title is '', expected one line"),
+    ("group.toml", 'title = "Small nets"', 'title = "Small\\nnets"', r"title is 'Small\\nnets', expected one line"),
+    ("group.toml", "start =", 'link = "zoom"\nstart =', "link is 'zoom', expected an address"),
+    (
+        "group.toml",
+        "start = 2026-10-30",
+        "start = 9999-12-30",
+        "start is 9999-12-30, expected a day before the year 3000",
+    ),
     ("group.toml", 'weekday = "Monday"', 'weekday = "Moonday"', "weekday is 'Moonday', expected one of Monday, "),
     ("group.toml", 'weekday = "Monday"', "", "field 'weekday' is missing: dates follow"),
     ("group.toml", "start = 2026-10-30", "", "field 'start' is missing: dates follow"),
@@ -127,6 +136,8 @@ MISTAKES = [
     (WEEK, "number = 1", 'number = 1\nexercises = ["transpose"]', "exercises has 'transpose', and exercises/01_groups"),
     (WEEK, "number = 1", 'number = 1\nlink = "zoom"', "link is 'zoom', expected an address"),
     (WEEK, "number = 1", 'number = 1\ndate = "2026-11-02"', "date is '2026-11-02', expected a date"),
+    (WEEK, "number = 1", "number = 1\ndate = 9999-12-31", "date is 9999-12-31, expected a day before the year 3000"),
+    (WEEK, 'title = "Week of grouped"', 'title = " "', "title is ' ', expected one line"),
     (WEEK, '"https://arxiv', '"arxiv', r"readings\[1\].link is 'arxiv.*expected an address"),
     (
         "weeks/02_kernels/week.toml",
@@ -135,7 +146,7 @@ MISTAKES = [
         "date is 2026-11-02, which is not after",
     ),
     (TOPIC, 'title = "All of resnext"', "", "field 'title' is missing"),
-    (TOPIC, 'title = "All of resnext"', 'title = " "', "title is empty"),
+    (TOPIC, 'title = "All of resnext"', 'title = " "', "title is ' ', expected one line"),
     (TOPIC, "hour = 2", "hour = 4", "hour is 4, expected 1, 2 or 3"),
     (TOPIC, '"resnext"]', '"resnet"]', "papers has 'resnet', which readings.toml has not; did you mean resnext?"),
     (TOPIC, "# in this order", CLAIM.replace('owner = "Ada"\n', ""), "field 'owner' is missing in claim"),
@@ -146,7 +157,7 @@ MISTAKES = [
     (TOPIC, "# in this order", CLAIM + 'second = "Ada"', "claim.second is 'Ada' as claim.owner is"),
     (TOPIC, "# in this order", CLAIM + 'secnod = "Bob"', "unknown field 'secnod' in claim"),
     (TOPIC, "# in this order", '\nclaim = "mine"', "claim is 'mine', expected a table"),
-    (TOPIC, "# A topic.", "<<<<<<< HEAD", "is not valid TOML"),
+    (TOPIC, "# A topic.", "<<<<<<< HEAD", "is not valid TOML: line 1 .* two branches changed it"),
 ]
 
 
@@ -166,6 +177,12 @@ def test_a_topic_without_notes_and_two_of_one_name_are_refused(group):
     folder.rename(folder.with_name("resnext"))
     with pytest.raises(ValueError, match=r"there is a topic 'resnext' in \w+ already: rename the folder"):
         course.load(group)
+
+
+def test_notes_that_are_no_text_are_named(group):
+    (group / "weeks" / "01_groups" / "resnext" / "notes.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"resnext.notes\.md is not text in UTF-8"):
+        course.load(group).topic("resnext").answered()
 
 
 def test_a_folder_with_topics_and_no_week_toml_is_an_error(group):

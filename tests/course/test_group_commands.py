@@ -32,6 +32,11 @@ def test_help_of_each_command_says_what_it_does(study):
         assert shown.exit_code == 0 and f"Usage: root {command}" in shown.output
 
 
+@pytest.mark.parametrize("command", ["address", "ledger"])
+def test_an_argument_that_may_be_left_out_stands_in_one_pair_of_brackets(study, command):
+    assert f"Usage: root {command} [OPTIONS] [" in (shown := study(command, "--help").output) and "[[" not in shown
+
+
 def test_claim_takes_the_name_from_git_and_release_gives_the_topic_back(study, group):
     before = files_in(group)
     result = study("claim", "resnext")
@@ -40,7 +45,9 @@ def test_claim_takes_the_name_from_git_and_release_gives_the_topic_back(study, g
     after = files_in(group)
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed == {"weeks/01_groups/resnext/topic.toml"} and before.keys() == after.keys()
-    assert study("release", "resnext").stdout == "Ada Lovelace has released resnext\n"
+    released = study("release", "resnext")
+    assert released.stdout == "Ada Lovelace has released resnext\n"
+    assert "git commit -m 'Release resnext' weeks/01_groups/resnext/topic.toml" in released.stderr
     assert files_in(group) == before
 
 
@@ -128,12 +135,16 @@ def test_next_shows_the_meeting_and_what_is_mine(study):
         (["sheet", "1", "--live", "--from", "9:00"], "--from is '9:00', expected minutes or h:mm"),
         (["sheet", "1", "--from", "1:00"], "--from goes with --live"),
         (["schedule", "--ics", "no/such/folder.ics"], "there is no folder 'no/such'"),
-        (["schedule", "--ics", "."], ""),
+        (["schedule", "--ics", "."], "--ics is '.', a folder: name a file"),
+        (["schedule", "--ics", ""], "--ics is '.', a folder: name a file"),
+        (["schedule", "--ics", "weeks"], "--ics is 'weeks', a folder: name a file"),
         (["new-week", "a/b"], "NAME is 'a/b', expected small letters"),
         (["new-week", "kernels"], "there is a week '02_kernels' already"),
         (["new-week", "more", "--topic", "gpu"], "there is a topic 'gpu' in 02_kernels already"),
         (["new-week", "more", "--topic", "x", "--topic", "x"], "--topic is 'x' twice"),
         (["new-week", "more", "--title", "a\nb"], "--title is 'a\\nb', expected one line"),
+        (["group", "init", "--title", "a\nb"], "--title is 'a\\nb', expected one line"),
+        (["group", "init", "--start", "9999-12-30"], "--start is 9999-12-30, expected a day before the year 3000"),
         (["group", "init", "--participant", "a/b"], "--participant is 'a/b', expected a name"),
         (["group", "init", "--participant", "Cy", "--participant", "Cy"], "--participant is 'Cy' twice"),
     ],
@@ -237,6 +248,31 @@ def test_group_init_cut_off_in_between_is_finished_by_the_same_command(study, gr
         course.load()
         assert CliRunner().invoke(app, ["group", "init", "--yes"]).exit_code == 0
         assert not [topic for topic in course.load().topics if topic.claim]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_cut_off_anywhere_it_leaves_dates_that_go_together(study, group, monkeypatch, after):
+    """Meetings that were moved together, as into another month, are out of order beside the new beginning."""
+    for week, day in (("01_groups", "01"), ("02_kernels", "02")):
+        path = group / "weeks" / week / "week.toml"
+        path.write_text(path.read_text().replace("\ntitle", f"\ndate = 2026-10-{day}\ntitle", 1))
+    course.load()
+    replaced, count = type(group).replace, [0]
+
+    def stopped(self, target):
+        count[0] += 1
+        if count[0] > after:
+            raise KeyboardInterrupt
+        return replaced(self, target)
+
+    command = ["group", "init", "--start", "2027-01-14", "--yes"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(group), "replace", stopped)
+        assert study(*command).exit_code == 130
+    result = study(*command)
+    assert result.exit_code == 0, result.output
+    everything = course.load()
+    assert [everything.date(week) for week in everything.weeks] == [datetime.date(2027, 1, day) for day in (14, 21)]
 
 
 def test_group_init_touches_nothing_where_a_file_is_nonsense(study, group):

@@ -79,6 +79,13 @@ def test_the_hours_are_as_the_group_has_them():
         assert [hour.minutes for hour in week.hours] == [60, 60, 60]
 
 
+def test_what_group_toml_has_in_comments_can_be_switched_on(tmp_path):
+    text = (files.ROOT / "group.toml").read_text(encoding="utf-8")
+    switched = re.sub(r"^# (?=(time|place|link) = )", "", text, flags=re.MULTILINE)
+    (tmp_path / "group.toml").write_text(switched, encoding="utf-8")
+    files.read(group.Group, tmp_path / "group.toml")
+
+
 def test_claims_rest_on_a_history_that_git_can_tell():
     """Nothing is claimed in the future, and what is claimed can be asked about."""
     if not claims.has_git(files.ROOT):

@@ -35,7 +35,7 @@ def test_what_follows_from_the_place_is_given_and_not_read(path):
         ("number = 3\nday = 2018-02-30", "not valid TOML"),
         ("number = true", "number is True, expected a whole number"),
         ("day = 2018-01-06", "field 'number' is missing"),
-        ("<<<<<<< HEAD", "not valid TOML"),
+        ("<<<<<<< HEAD", "a merge conflict, two branches changed it: keep one side"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_field(path, text, message):
@@ -48,6 +48,14 @@ def test_bytes_that_are_no_text_are_an_error_of_the_file(path):
     path.write_bytes(b"number = 3 # \xff")
     for reading in (lambda: files.read(Box, path), lambda: files.document(path)):
         with pytest.raises(ValueError, match=r"box\.toml is not valid TOML"):
+            reading()
+
+
+def test_a_merge_conflict_is_called_by_its_name(path):
+    """Claims of one topic on two branches end in one, so that it is a participant who reads this."""
+    path.write_text("number = 3\n<<<<<<< HEAD\nday = 2018-01-06\n=======\nday = 2018-01-07\n>>>>>>> other\n")
+    for reading in (lambda: files.read(Box, path), lambda: files.document(path)):
+        with pytest.raises(ValueError, match=r"box\.toml is not valid TOML: line 2 .* two branches changed it"):
             reading()
 
 
