@@ -8,14 +8,15 @@ import gc
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from io import BytesIO
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,11 +25,13 @@ from studylib import kernels
 from studylib.grading import isolation
 from studylib.grading.isolation import IMPORT, JUDGE, Limits
 from studylib.grading.local import picture_of
-from studylib.grading.source import Refused, read_file
+from studylib.grading.source import MAX_BYTES, Refused, read_file
 from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, judge
 from studylib.kernels.stubs import EXERCISES, replace
 
 MISSING = "not handed in"
+LONGEST = 400  # characters of the reason why a file is not imported
+LONGEST_STAGE = 10_000  # and of a stage's text, which quotes lines of the file: they may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -74,28 +77,51 @@ def _file(person: Path, name: str) -> Path | None:
 
 
 def check_out(pattern: str, folder: Path) -> Path:
-    """Writes exercises/ of every git branch that fits the pattern to a folder each; raises ValueError if none does."""
+    """Writes the exercises of every git branch that fits the pattern to a folder each; raises ValueError if none does.
+
+    Only they are asked for, one by one: a branch may hold a tree that never ends, or gigabytes that pack well.
+    """
     listed = _git("for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").decode().splitlines()
     branches: dict[str, str] = {}
     for reference in listed:
-        short = reference.split("/", 2)[2]
-        for name in (short, short.partition("/")[2]):  # origin/group/anna fits group/* too
+        _, kind, short = reference.split("/", 2)
+        # origin/group/anna fits group/* too
+        for name in (short, short.partition("/")[2]) if kind == "remotes" else (short,):
             if fnmatch.fnmatch(name, pattern):
                 branches.setdefault(name, reference)
     if not branches:
         raise ValueError(f"no git branch fits {pattern!r}")
+    wanted = [f"exercises/{kernels.load(name).week}/{name}.py" for name in kernels.names()]
+    names = file_names(branches)
     for name, reference in branches.items():
-        target = folder / name.replace("/", "_")
+        target = folder / names[name]
         target.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=BytesIO(_git("archive", reference, "exercises"))) as archive:
-            archive.extractall(target, filter=_harmless)
+        for entry in _git("ls-tree", "-l", "-z", reference, "--", *wanted).decode().split("\0")[:-1]:
+            facts, _, path = entry.partition("\t")
+            mode, _, blob, size = facts.split()
+            if mode.startswith("100"):  # a file, neither a link nor a folder
+                _write_blob(target / path, blob, int(size))
     return folder
 
 
-def _harmless(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    with contextlib.suppress(tarfile.FilterError):
-        return tarfile.data_filter(member, path)
-    return None
+def _write_blob(path: Path, blob: str, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if size <= MAX_BYTES:
+        path.write_bytes(_git("cat-file", "blob", blob))
+    else:
+        with path.open("wb") as file:
+            file.truncate(min(size, 1 << 30))  # takes no room, and is refused for its size
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """For each name another that any file system takes, and no two the same, also where case does not count."""
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        short = unicodedata.normalize("NFC", re.sub(r"[^\w.=-]", "_", name))[:40]
+        numbered = (f"{short}-{n}" if n > 1 else short for n in count(1))
+        taken = {other.casefold() for other in found.values()}
+        found[name] = next(new for new in numbered if new.casefold() not in taken)
+    return found
 
 
 def _git(*arguments: str) -> bytes:
@@ -132,15 +158,11 @@ class Child:
 
     def is_done(self) -> bool:
         """Looks after it: takes what it has said, stops it when its time is over."""
-        with contextlib.suppress(BlockingIOError):
-            while part := os.read(self.read, 1 << 16):
-                self.answer += part
+        self._listen()
         found, status = os.waitpid(self.pid, os.WNOHANG)
         if found:
             self.status = os.waitstatus_to_exitcode(status)
-            with contextlib.suppress(BlockingIOError):
-                while part := os.read(self.read, 1 << 16):
-                    self.answer += part
+            self._listen()
             self._sweep()
             return True
         if time.monotonic() > self.until or len(self.answer) > self.limits.output:
@@ -148,8 +170,15 @@ class Child:
             return True
         return False
 
+    def _listen(self) -> None:
+        # Who writes as fast as it is read would keep the grader here for ever.
+        with contextlib.suppress(BlockingIOError):
+            while len(self.answer) <= self.limits.output and (part := os.read(self.read, 1 << 16)):
+                self.answer += part
+
     def stop(self) -> None:
         """Kills it and all that it started."""
+        os.kill(self.pid, signal.SIGKILL)  # just begun, it has no group yet
         self._sweep()
         os.waitpid(self.pid, 0)
         self.status = -signal.SIGKILL
@@ -162,12 +191,13 @@ class Child:
 
 @dataclass
 class _Running:
-    """A job on its way: first its file is imported, then its kernel is judged."""
+    """A job on its way: first its file is imported, then its kernel is judged. key: of its result."""
 
     job: Job
     child: Child
+    key: str
     imported: bool = False
-    why: str = field(default="")
+    why: str = ""
 
 
 def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Grade]:
@@ -187,8 +217,8 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             while waiting and len(running) < workers:
                 job = waiting.pop()
                 kept = _kept(job, out, version)
-                if kept is None:
-                    running.append(_Running(job, _importing(job)))
+                if isinstance(kept, str):
+                    running.append(_Running(job, _importing(job), kept))
                 else:
                     bar.update()
                     yield kept
@@ -197,7 +227,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
                     continue
                 running.remove(task)
                 found = _finish(task)
-                _keep(task.job, found, out, version)
+                _keep(task, found, out)
                 bar.update()
                 yield found
             time.sleep(0.002)
@@ -229,11 +259,14 @@ def _importing(job: Job) -> Child:
 
 def _judging(job: Job) -> Child:
     def run(report: int) -> None:
+        # A kernel may print, and what it prints is not the facilitator's.
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         isolation.limit(JUDGE)
         try:
             verdict = judge(job.exercise, path=job.path, inside=job.folder, compile_wrong=False)
             # How it uses memory is the question once it computes what it should.
             picture = picture_of(verdict) if verdict.stage("safe").status == PASSED else b""
+            verdict.stages = [Stage(s.name, s.status, s.text[:LONGEST_STAGE], s.finds) for s in verdict.stages]
             answer = verdict.as_dict() | {"picture": picture.hex()}
         except MemoryError:
             answer = {"why": "needs more memory than a kernel of this exercise may"}
@@ -247,7 +280,8 @@ def _judging(job: Job) -> Child:
 
 def _advance(task: _Running) -> bool:
     """Goes on from the import to the judging; True if there is nothing to judge."""
-    task.why = _said(task.child).get("why", isolation.ended(task.child.status or 0, IMPORT))
+    why = _said(task.child).get("why", isolation.ended(task.child.status or 0, IMPORT))
+    task.why = str(why)[:LONGEST]  # the file may have written it
     task.imported = True
     if task.why:
         return True
@@ -258,7 +292,7 @@ def _advance(task: _Running) -> bool:
 def _said(child: Child) -> dict:
     try:
         found = json.loads(child.answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -296,8 +330,8 @@ def _place(job: Job, out: Path) -> Path:
     return out / "results" / job.participant / f"{job.exercise}.json"
 
 
-def _kept(job: Job, out: Path, version: str) -> Grade | None:
-    """What needs no process: a result of an earlier run, a file that is missing or cannot be read."""
+def _kept(job: Job, out: Path, version: str) -> Grade | str:
+    """What needs no process: a result of an earlier run, a file that is missing or cannot be read. Or the result's key."""
     week = kernels.load(job.exercise).week
     if job.path is None:
         return Grade(job.participant, Verdict(job.exercise, week, "", 1, "", False, []))
@@ -305,23 +339,22 @@ def _kept(job: Job, out: Path, version: str) -> Grade | None:
         text = read_file(job.path, job.folder)
     except Refused as error:
         return Grade(job.participant, _failed(job, "imports", str(error)))
+    key = result_key(text, version)
     try:
         found = json.loads(_place(job, out).read_text(encoding="utf-8"))
-        if found["key"] == result_key(text, version):
+        if found["key"] == key:
             return Grade(job.participant, Verdict.from_dict(found["verdict"]), bytes.fromhex(found["picture"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return None
+    return key
 
 
 def result_key(text: str, version: str) -> str:
     return hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()
 
 
-def _keep(job: Job, found: Grade, out: Path, version: str) -> None:
-    assert job.path is not None
-    path = _place(job, out)
+def _keep(task: _Running, found: Grade, out: Path) -> None:
+    path = _place(task.job, out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    key = result_key(read_file(job.path, job.folder), version)
-    data = {"key": key, "verdict": found.verdict.as_dict(), "picture": found.picture.hex()}
+    data = {"key": task.key, "verdict": found.verdict.as_dict(), "picture": found.picture.hex()}
     replace(path, json.dumps(data))

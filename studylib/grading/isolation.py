@@ -1,10 +1,13 @@
 """Imports a submitted file in a process of its own, under limits, to see that it imports and does nothing else.
 
 The verdict does not depend on what happens here: the grader never runs the file (`studylib.grading.source`). What is
-seen here is whether importing it fails, never ends, or tries what an exercise has no business to do. It is a fence for
-accidents and pranks, not a prison. It does not protect from someone who attacks Python itself (an audit hook can be
-undone by code that knows CPython's memory), from reading what all users may read of Python's own folders, or, outside
-Linux, from much memory. Grade strangers' work as a user of its own, or in a container.
+seen here is whether importing it fails, never ends, or tries what an exercise has no business to do. Two fences stand
+around it: an audit hook, which names what was tried, and on Linux the kernel's own (`studylib.grading.fence`), for what no
+audit event tells of. Not protected: Python's own folders and studylib, with its solutions, can be read; the process is a
+copy of the grader, so code that undoes the hook can find in its memory what was graded before, and show some of
+it in its author's own report; and it can claim to have been imported. Outside Linux, or with a kernel before 5.13, there
+is only the hook, which code that knows Python well can undo, and, outside Linux, no limit to memory. There, grade
+strangers' work as a user of its own, or in a container.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from studylib.grading import fence
 
 try:
     import resource
@@ -144,6 +149,7 @@ def import_file(path: Path, folder: Path, report: int, limits: Limits = IMPORT) 
     end = _ending(report)
     limit(limits)
     readable = _readable(folder)
+    fence.close(readable)
     sys.path[:] = [place for place in sys.path if _is_within(place, readable)]
     try:
         sys.addaudithook(_hook(readable, end))

@@ -81,5 +81,7 @@ def table(people: dict[str, dict[str, str]], borrowed: dict[str, str] | None = N
             for name in names:
                 mark, style = MARKS.get(states.get(name, MISSING), MARKS[MISSING])
                 text.append(f"{mark} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  ", style)
-            found.add_row("" if number else person, str(int(week[:2])), bar, f"{done} of {len(names)}", text)
+            # What a name holds is no mark-up, and no command to the terminal.
+            name = "" if number else "".join(c if c.isprintable() else "?" for c in person)
+            found.add_row(Text(name), str(int(week[:2])), bar, f"{done} of {len(names)}", text)
     return Group(found, Text("✓ passed   ✗ not yet   · not attempted   ? no file", "dim"))

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from studylib import kernels
 from studylib.grading.card import page
-from studylib.grading.grade import MISSING, Grade
+from studylib.grading.grade import MISSING, Grade, file_names
 from studylib.kernels.stubs import replace
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
@@ -57,14 +57,18 @@ def write(grades: Sequence[Grade], out: Path) -> list[Path]:
     people: dict[str, list[Grade]] = {}
     for grade in grades:
         people.setdefault(grade.participant, []).append(grade)
+    pages = file_names(people)
     for person, own in people.items():
         cards = [
             (grade.verdict.exercise, Markup(page(grade.verdict)), base64.b64encode(grade.picture).decode())
             for grade in own
             if grade.state != MISSING
         ]
-        replace(out / "participants" / f"{person}.html", PERSON.render(style=Markup(STYLE), person=person, cards=cards))
-    replace(out / "report.html", _overview(people))
+        replace(
+            out / "participants" / f"{pages[person]}.html",
+            PERSON.render(style=Markup(STYLE), person=person, cards=cards),
+        )
+    replace(out / "report.html", _overview(people, pages))
     replace(out / "grades.csv", _csv(grades))
     replace(out / "junit.xml", _junit(grades))
     return [out / "report.html", out / "grades.csv", out / "junit.xml"]
@@ -75,13 +79,13 @@ def _reason(grade: Grade) -> tuple[str, str]:
     return next(((s.name, s.text) for s in grade.verdict.stages if s.status == "failed"), ("", ""))
 
 
-def _overview(people: dict[str, list[Grade]]) -> str:
+def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
     names = [grade.verdict.exercise for grade in next(iter(people.values()), [])]
     rows = []
     for person, own in people.items():
         cells = [(MARKS[g.state] + "★" * g.verdict.is_reference, g.state, _reason(g)[1]) for g in own]
         passed = sum(grade.state == "passed" for grade in own)
-        rows.append((person, f"participants/{quote(person)}.html", passed, cells))
+        rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
     return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names)
 
 
@@ -97,8 +101,9 @@ def _csv(grades: Sequence[Grade]) -> str:
 
 
 def _plain(text: str) -> str:
-    # A spreadsheet would compute what begins so.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    # A spreadsheet would compute what begins so; and a line of a table must not begin within a name.
+    text = text.replace("\r", " ")
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 def _junit(grades: Sequence[Grade]) -> str:
@@ -108,7 +113,7 @@ def _junit(grades: Sequence[Grade]) -> str:
         own = [grade for grade in grades if grade.participant == person]
         failed = sum(grade.state == "failed" for grade in own)
         skipped = sum(grade.state in (MISSING, "not attempted") for grade in own)
-        attributes = {"name": person, "tests": len(own), "failures": failed, "errors": 0, "skipped": skipped}
+        attributes = {"name": _clean(person), "tests": len(own), "failures": failed, "errors": 0, "skipped": skipped}
         suite = ElementTree.SubElement(suites, "testsuite", {k: str(v) for k, v in attributes.items()})
         for grade in own:
             names = {"classname": f"{_clean(person)}.{grade.verdict.week}", "name": grade.verdict.exercise}

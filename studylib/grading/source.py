@@ -142,18 +142,20 @@ def _function(statement: ast.FunctionDef, namespace: dict) -> ast.FunctionDef:
     options: list[ast.keyword] = []
     if isinstance(decorator, ast.Call):
         options = decorator.keywords
-        for argument in [*decorator.args, *(option.value for option in options)]:
-            _constant(argument, namespace)
+        decorator.args = []  # Numba evaluates a signature's text as Python; the launch says the types anyway
         decorator = decorator.func
     if _dotted(decorator, namespace) not in ("numba.cuda.jit",):
         raise Refused("its decorator is not cuda.jit")
     if unknown := [str(option.arg) for option in options if option.arg not in JIT_OPTIONS]:
         raise Refused(f"cuda.jit with {', '.join(unknown)} is not judged; possible: {', '.join(sorted(JIT_OPTIONS))}")
+    if not all(isinstance(option.value, ast.Constant) for option in options):
+        raise Refused("the options of cuda.jit are not constants")
     a = statement.args
     if a.defaults or a.kw_defaults:
         raise Refused("a kernel has no default values")
-    for parameter in [*a.posonlyargs, *a.args, *a.kwonlyargs]:
-        parameter.annotation = None
+    for parameter in [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]:
+        if parameter is not None:
+            parameter.annotation = None
     statement.returns = None
     return statement
 
@@ -187,6 +189,8 @@ def _constant(expression: ast.expr, namespace: dict) -> None:
         for argument in expression.args:
             check(argument)
         for keyword in expression.keywords:
+            if keyword.arg != "dtype":  # max(..., key=f) would call f
+                raise Refused(f"{keyword.arg}= is not judged: write the number")
             check(keyword.value)
         return
     raise Refused(f"{ast.unparse(expression)[:60]} is not a constant expression: write the number")

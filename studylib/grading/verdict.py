@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ def display_path(path: Path) -> str:
 
 def _judge_function(exercise: Exercise, kernel, ccs) -> Verdict:
     function = getattr(kernel, "py_func", None)
+    function = function if isinstance(function, FunctionType) else None
     where = display_name(function.__code__.co_filename) if function else ""
     verdict = Verdict(exercise.name, exercise.week, where, 1, "", False, [])
     if function is None:
@@ -163,6 +165,10 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
     verdict.is_reference = verdict.digest == digest_of(exercise.kernel)
     if not is_attempted(source.tree):
         verdict.stages.append(Stage("attempted", FAILED, "not attempted yet: the kernel is as it was given"))
+        return verdict
+    if getattr(kernel, "targetoptions", {}).get("device"):
+        text = f"{source.name} is a device function, which cannot be launched: write @cuda.jit without device=True"
+        verdict.stages[0] = Stage("imports", FAILED, text)
         return verdict
     parameters = len(inspect.signature(exercise.kernel.py_func).parameters)
     if len(source.parameters) != parameters:

@@ -93,9 +93,12 @@ def build(folder: Path = EXERCISES) -> tuple[list[Path], list[Path]]:
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes a file so that an interruption leaves the old one or the new one."""
+    """Writes a file so that an interruption leaves the old one or the new one.
+
+    What UTF-8 cannot hold, such as half a character in a name or in an error's text, is written as an escape.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8", newline="\n")
+    beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     os.replace(beside, path)
 
 

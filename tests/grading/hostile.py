@@ -1,5 +1,16 @@
 """Submissions that do what they should not, each with a word that the reason must hold; the last lines of a right file."""
 
+TELL = """
+import os
+
+def tell(words):
+    for fd in range(3, 64):
+        try:
+            os.write(fd, words)
+        except OSError:
+            pass
+
+"""
 HOSTILE = {
     "endless": ("while True:\n    pass\n", "never ends"),
     "leaves": ("import os\nos._exit(0)\n", "ended Python"),
@@ -27,4 +38,52 @@ HOSTILE = {
     "odd_error": ("class E(Exception):\n    def __str__(self):\n        raise E\n\n\nraise E\n", "E"),
     "syntax": ("def f(:\n", "SyntaxError"),
     "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    # Its reason is half a character, which no file of UTF-8 can hold.
+    "half": ("raise Exception('\\ud800')\n", "Exception"),
+    "mark_up": ("raise Exception('<script>\\0\\x1b[2J')\n", "<script>"),
+    # What it says to the grader through its pipe: JSON too deep to read, and more than can be held.
+    "deep": (f"{TELL}tell(b'[' * 60_000)\nos._exit(0)\n", "ended Python"),
+    "floods": (f"{TELL}while True:\n    tell(b'[' * 60_000)\n", "was stopped"),
+}
+SPAWNS = """
+import time
+from multiprocessing.util import spawnv_passfds
+spawnv_passfds(b"/bin/sh", [b"sh", b"-c", b"touch ../mark"], [])
+time.sleep(1)
+"""
+READS_BY_DESCRIPTOR = """
+import json, os
+here = os.open(".", os.O_RDONLY)
+os.chdir(os.path.dirname(json.__file__))
+os.open("../good/02_resnext_gpu1/transpose.py", os.O_RDONLY, dir_fd=here)
+"""
+UNHOOKS = """
+import sys
+frame = sys._getframe()
+while "readable" not in frame.f_locals:
+    frame = frame.f_back
+for cell in frame.f_locals["end"].__closure__:
+    if getattr(cell.cell_contents, "__name__", "") in ("_exit", "write"):
+        cell.cell_contents = lambda *a: None
+open("../mark", "w").close()
+"""
+# None of these asks an audit hook, or has undone it; each would leave a file `mark` beside the participants' folders.
+UNHOOKED = {
+    "spawns": (SPAWNS, "PermissionError"),
+    "signals": ("import os, signal\nsignal.pidfd_send_signal(os.pidfd_open(os.getppid()), 9)\n", "PermissionError"),
+    "owns": (
+        "import fcntl, os\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())\n",
+        "PermissionError",
+    ),
+    "limits": (
+        "import os, resource\nresource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0))\n",
+        "PermissionError",
+    ),
+    "slows": ("import os\nos.setpriority(os.PRIO_PROCESS, os.getppid(), 19)\n", "PermissionError"),
+    "pipes": ("import os\nos.mkfifo('../mark')\n", "PermissionError"),
+    "makes": ("import os\nos.mknod('../mark')\n", "PermissionError"),
+    "database": ("import sqlite3\nsqlite3.connect('../mark').execute('create table t(a)')\n", "unable to open"),
+    "shared": ("import multiprocessing\nmultiprocessing.Semaphore()\n", "PermissionError"),
+    "reads_by_descriptor": (READS_BY_DESCRIPTOR, "PermissionError"),
+    "unhooks": (UNHOOKS, "ended Python"),
 }

@@ -75,6 +75,8 @@ def test_progress(study, solved, tmp_path):
     grades.write_text("participant,exercise,state\nanna,transpose,passed\nben,transpose,failed\n")
     output = study("progress", "--grades", str(grades)).output
     assert "anna" in output and "✓ transpose" in output and "✗ transpose" in output
+    grades.write_text("participant,exercise,state\n[/bold]\x1b[2J,transpose,passed\n")
+    assert "[/bold]?[2J" in study("progress", "--grades", str(grades)).output
     grades.write_text("a,b\n")
     assert "is not a grades.csv" in study("progress", "--grades", str(grades)).output
 

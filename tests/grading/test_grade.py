@@ -9,9 +9,9 @@ import time
 from xml.etree import ElementTree
 
 import pytest
-from hostile import HOSTILE
+from hostile import HOSTILE, UNHOOKED
 
-from studylib.grading import grade, report
+from studylib.grading import fence, grade, report
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
@@ -64,6 +64,32 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     assert sum(int(suite.get("failures")) for suite in suites) == len(expected)
 
 
+@pytest.mark.skipif(fence.landlock_version() < 1, reason="the system has no Landlock")
+def test_what_no_audit_hook_sees_is_refused(hand_in, solved, tmp_path):
+    folder = hand_in("good", solved)
+    for person, (text, _) in UNHOOKED.items():
+        hand_in(person, solved + text)
+    found = graded(folder, tmp_path / "out")
+    assert found["good"].state == "passed"
+    for person, (_, words) in UNHOOKED.items():
+        assert found[person].state == "failed" and words in reason(found[person]), (person, reason(found[person]))
+    assert not (folder / "mark").exists()
+
+
+def test_the_fence_lets_an_exercise_work(hand_in, solved, tmp_path):
+    work = """
+import decimal, sqlite3, ssl, threading
+import numpy as np
+thread = threading.Thread(target=print)
+thread.start()
+thread.join()
+assert (np.ones((300, 300)) @ np.ones((300, 300)) == 300).all()
+sqlite3.connect(":memory:").execute("create table t(a)")
+open(__file__).read()
+"""
+    assert graded(hand_in("good", solved + work), tmp_path / "out")["good"].state == "passed"
+
+
 KERNELS = {
     "loops": ("while True:\n        pass", "safe"),
     "loops_long": ("for i in range(1 << 60):\n        out[0, 0] = a[0, 0]", "safe"),
@@ -88,13 +114,51 @@ def test_hostile_kernels_fail_alone(hand_in, solved, tmp_path):
         assert reason(found[person]), person
 
 
+FORGERY = '''
+@cuda.jit
+def f(x, *more: exec("""
+if __name__ == "submission_transpose":
+    import json, os
+    names = "imports", "attempted", "compiles", "right", "safe", "budget"
+    stages = [{"name": name, "status": "passed", "text": "", "finds": []} for name in names]
+    about = {"exercise": "transpose", "week": "02_resnext_gpu1", "path": "", "line": 1, "digest": "", "notes": []}
+    verdict = about | {"is_reference": False, "picture": "", "stages": stages}
+    for fd in range(3, 64):
+        try:
+            os.write(fd, json.dumps(verdict).encode())
+        except OSError:
+            pass
+    os._exit(0)
+""")):
+    pass
+'''
+
+
 def test_a_faked_result_gains_nothing(hand_in, solved, tmp_path):
     # It tells the grader that it was imported, in the grader's own words, before it ends; its kernel stays unsolved.
     fake = 'import os\nfor fd in range(3, 64):\n    try:\n        os.write(fd, b\'{"why": ""}\')\n    except OSError:\n        pass\n'
     folder = hand_in("forger", stub(load("transpose")) + fake + "os._exit(0)\n")
     hand_in("printer", stub(load("transpose")) + "print('transpose: passed')\n")
+    # It waits for the process that judges, and gives the verdict itself, should a definition be evaluated there.
+    hand_in("judge", stub(load("transpose")) + FORGERY)
     found = graded(folder, tmp_path / "out")
-    assert {person: f.state for person, f in found.items()} == {"forger": "not attempted", "printer": "not attempted"}
+    assert {person: f.state for person, f in found.items()} == dict.fromkeys(
+        ("forger", "printer", "judge"), "not attempted"
+    )
+
+
+def test_a_reason_is_never_as_long_as_a_file_may_be(hand_in, solved, tmp_path):
+    folder = hand_in(
+        "long", solved.replace("tile[x, y]\n", f"tile[x, y]  # {'x' * 190_000}\n").replace("cuda.sync", "# ")
+    )
+    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= grade.LONGEST_STAGE
+
+
+def test_what_a_kernel_prints_is_not_the_facilitators(hand_in, solved, tmp_path):
+    folder = hand_in("printer", solved.replace("    # END SOLUTION", "    print('passed, says the kernel', out.size)"))
+    code = f"from studylib.cli import app; app({['grade', str(folder), '--out', str(tmp_path / 'out')]!r})"
+    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, check=True)
+    assert "wrote" in done.stdout and "says the kernel" not in done.stdout + done.stderr
 
 
 def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_path, monkeypatch):
@@ -158,6 +222,43 @@ def test_branches(hand_in, solved, tmp_path, monkeypatch):
         grade.check_out("nobody", tmp_path / "none")
 
 
+def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypatch):
+    repository = tmp_path / "clone"
+    repository.mkdir()
+    place = "exercises/02_resnext_gpu1/transpose.py"
+
+    def git(*arguments, given=b""):
+        done = subprocess.run(["git", "-C", repository, *arguments], check=True, capture_output=True, input=given)
+        return done.stdout.decode().strip()
+
+    def branch(name, content):
+        """A commit with one file, None for a commit without any."""
+        tree = git("mktree")
+        if content is not None:
+            tree, kind, file = git("hash-object", "-w", "--stdin", given=content), "blob", "100644"
+            for part in reversed(place.split("/")):
+                tree = git("mktree", given=f"{file} {kind} {tree}\t{part}\n".encode())
+                kind, file = "tree", "040000"
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        git("update-ref", f"refs/heads/{name}", git(*who, "commit-tree", "-m", "x", tree))
+
+    git("init", "-b", "main")
+    branch("group/a/b", solved.encode())
+    branch("group/a_b", b"# another's\n")
+    branch("evil/group/a/b", b"# in its place\n")
+    branch("group/nothing", None)
+    branch("group/" + "long" * 50, solved.encode())
+    branch("group/zeros", bytes(1 << 24))
+    monkeypatch.setattr(grade, "EXERCISES", repository / "exercises")
+    folder = grade.check_out("group/*", tmp_path / "out")
+    texts = {path.name: path / place for path in folder.iterdir()}
+    assert texts["group_a_b"].read_text() == solved and texts["group_a_b-2"].read_text() == "# another's\n"
+    assert len(texts) == 5 and not texts["group_nothing"].exists()
+    found = graded(folder, tmp_path / "grades")
+    assert "16,777,216 bytes" in reason(found["group_zeros"])
+    assert [f.state for f in found.values()].count("passed") == 2
+
+
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         grade.jobs_in(tmp_path / "absent", NAMES)
@@ -172,3 +273,32 @@ def test_the_report_shows_hostile_names_as_text(hand_in, solved, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;b&gt;=1+1" in page and "<b>=1" not in page
     assert "'=cmd" in (tmp_path / "out" / "grades.csv").read_text()
+
+
+NAMES_OF_FOLDERS = [
+    b"\xff\xfe",
+    b"\x1b[2J\x01",
+    b"x" * 255,
+    b"y\rz,transpose,passed",
+    b" =cmd",
+    b"Anna",
+    b"anna",
+    b"a:b?",
+]
+
+
+def test_the_report_takes_any_name(tmp_path):
+    (tmp_path / "group").mkdir()
+    for name in NAMES_OF_FOLDERS:
+        try:
+            os.mkdir(os.fsencode(tmp_path / "group") + b"/" + name)
+        except OSError:
+            pytest.skip("this file system does not take every name")
+    found = list(graded(tmp_path / "group", tmp_path / "out").values())
+    report.write(found, tmp_path / "out")
+    pages = [path.name for path in (tmp_path / "out" / "participants").iterdir()]
+    assert len({name.casefold() for name in pages}) == len(NAMES_OF_FOLDERS)
+    ElementTree.parse(tmp_path / "out" / "junit.xml")
+    with (tmp_path / "out" / "grades.csv").open(encoding="utf-8") as file:
+        people = [row["participant"] for row in csv.DictReader(file)]
+    assert len(people) == len(NAMES_OF_FOLDERS) and "' =cmd" in people and "y z,transpose,passed" in people

@@ -26,6 +26,33 @@ def test_nothing_of_the_file_is_executed(tmp_path):
     assert not mark.exists()
 
 
+MARK = "__import__('pathlib').Path('ran').touch()"
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        f"@cuda.jit\ndef f(x, *more: {MARK}):\n    return x\n",
+        f"@cuda.jit\ndef f(x, **more: {MARK}):\n    return x\n",
+        f'@cuda.jit("{MARK}")\ndef f(x):\n    return x\n',
+        f'from numba import cfunc\nf = max(("{MARK}", 1), key=cfunc)\n',
+        f'from numba import cfunc\n@cuda.jit(device=True, inline=cfunc("{MARK}"))\ndef f(x):\n    return x\n',
+        f"f: {MARK} = 3\n",
+        f"def f(x={MARK}):\n    return x\n",
+        f"f = lambda x={MARK}: x\n",
+    ],
+)
+def test_no_definition_is_evaluated(definition, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    take(HEAD + definition + BODY.format("a[i]"), "k", tmp_path / "k.py")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_signature_is_left_out(tmp_path):
+    text = HEAD + BODY.format("a[i]").replace("@cuda.jit", '@cuda.jit("void(float32[:], float32[:])")')
+    assert run(text, tmp_path) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "constants, value",
     [

@@ -81,10 +81,19 @@ def test_the_card_has_a_picture_and_escapes():
     assert "<script>" not in card._repr_html_()
 
 
-@pytest.mark.parametrize("kernel", [3, None.__class__, lambda a, out: None, print])
+class Pretender:
+    py_func = 3
+
+
+@pytest.mark.parametrize("kernel", [3, None.__class__, lambda a, out: None, print, Pretender()])
 def test_what_is_no_kernel(kernel):
     verdict = judge("transpose", kernel)
     assert verdict.state == "failed" and "expected transpose as a function with @cuda.jit" in str(verdict)
+
+
+def test_what_cannot_be_launched(solved, tmp_path):
+    verdict = judged(solved.replace("@cuda.jit\n", "@cuda.jit(device=True)\n"), tmp_path)
+    assert not verdict.passed and "is a device function" in verdict.stage("imports").text
 
 
 def test_wrong_number_of_arguments():
