@@ -158,7 +158,13 @@ CHOICE = "y1 = x1 if {} else x5"  # float32 and uint32: which of them counts sho
         ["for i in range(3):", "    " + CHOICE.format("y2 > 1")],
         ["for i in range(3):", "    " + CHOICE.format("y2 > 1"), "    y2 = 0"],
         ["for i in range(3):", "    y2 = 4", "    " + CHOICE.format("y2 > 1")],
-        ["for i in range(3):", "    if x5 > 2:", "        y2 = 5", "        continue", "    " + CHOICE.format("y2 > 1")],
+        [
+            "for i in range(3):",
+            "    if x5 > 2:",
+            "        y2 = 5",
+            "        continue",
+            "    " + CHOICE.format("y2 > 1"),
+        ],
         ["for i in range(3):", "    if x5 > 2:", "        y2 = 5", "        break", CHOICE.format("y2 > 1")],
         ["while y2 > 1:", "    y1 = x1"],
         ["while y2 > 1:", "    y1 = x1", "    y2 = 0"],
@@ -176,6 +182,46 @@ CHOICE = "y1 = x1 if {} else x5"  # float32 and uint32: which of them counts sho
 def test_an_arm_that_numba_prunes_does_not_count(body):
     on_gpu, _ = sources(["y0 = x4", "y1 = x4", "y2 = 0", *body])
     assert inferred(on_gpu) == typed_by_numba(on_gpu)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [
+            "for i in range(2):",
+            "    if x0 > y2:",
+            "        y0 = x5",
+            "    else:",
+            "        y2 *= x4",
+            "        y2 += x3",
+        ],
+        ["for i in range(2):", "    y0 = -y2 // 2", "    y2 = y2 * x4 + x3"],
+        # Numba goes on after a loop before it knows what the loop's end brings back to its start.
+        [
+            *("for i in range(2):", "    for j in range(2):", "        y1 = x2", "    if x0 > 1:"),
+            *("        y0 = x5 - ((2 + y1) // y1)", "        y1 = x3 + (x5 if x0 > 2 else min((x2 + x4), (y1 + x4)))"),
+        ],
+        ["for i in range(2):", "    for j in range(2):", "        y2 = y2 * x5", "    y1 = y2", "    y2 = x2"],
+    ],
+    ids=" ".join,
+)
+def test_a_type_of_an_earlier_round_is_not_forgotten(body):
+    # uint64 in the first round and int64 in the second are a float64 for Numba.
+    on_gpu, _ = sources(["y0 = x4", "y1 = x4", "y2 = x5", *body])
+    assert inferred(on_gpu) == typed_by_numba(on_gpu)
+
+
+def test_a_name_that_only_a_loop_sets_is_typed_after_it():
+    def kernel(n, out):
+        for i in range(n):
+            for _ in range(n):
+                late = i * 2.5
+            total = late + 1
+        out[0] = total + late
+
+    out = np.zeros(1)
+    launch.launch(kernel, 1, 1, (3, out))
+    assert out[0] == 11.0
 
 
 def test_minus_an_unsigned_integer_whose_other_choice_is_pruned():
