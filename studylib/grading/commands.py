@@ -17,7 +17,7 @@ app.add_typer(exercises, name="exercises")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An exercise, such as transpose.")]
 Which = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[WEEK|NAME]", help="Exercises, or weeks as a number or a folder's name; none means all."),
+    typer.Argument(metavar="WEEK|NAME", help="Exercises, or weeks as a number or a folder's name; none means all."),
 ]
 
 
@@ -103,7 +103,7 @@ def progress(
 @app.command()
 def grade(
     submissions: Annotated[
-        Path | None, typer.Argument(metavar="[SUBMISSIONS]", help="A folder with a folder for each participant.")
+        Path | None, typer.Argument(metavar="SUBMISSIONS", help="A folder with a folder for each participant.")
     ] = None,
     branches: Annotated[
         str | None, typer.Option("--branches", metavar="PATTERN", help="Git branches instead, such as 'group/*'.")
@@ -138,7 +138,7 @@ def grade(
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]", help="Exercises; none means all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Exercises; none means all.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the measured figures go.")] = Path(
         "benchmarks/results"
     ),
