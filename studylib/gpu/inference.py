@@ -204,19 +204,32 @@ class Inference(Interpreter):
         return mask, mask
 
     def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
-        # A constant that decides ends the expression, one that doesn't is left out, by Python or by Numba: neither the
-        # type of `x` in `3 or x` nor that of 0 in `0 or x` counts.
-        result = None
+        result, *others = self._outcomes(node, mask, {True, False})
+        for value in others:
+            result = self.choose(mask, value, mask, result, node)
+        return self.settle(node, result)
+
+    def _outcomes(self, node: ast.expr, mask: Mask, truths: set[bool]) -> list:
+        """The values of which the expression's may be one, if its truth is one of these.
+
+        Python or Numba drops the others, and with them their types: `x` in `3 or x`, 0 in `0 or x`, and in
+        `(x or y) and z` the x, which is true where it is the value of `x or y`, and then z is that of the whole.
+        """
+        if not isinstance(node, ast.BoolOp):
+            value, truth = self.number(node, mask), self._known(node)
+            return [value] if truths and (truth is None or truth in truths) else []
+        decisive, found = isinstance(node.op, ast.Or), []
         for operand in node.values:
-            value, ends = self.number(operand, mask), operand is node.values[-1]
-            if not ends and (truth := self._known(operand)) is not None:
-                ends = truth == isinstance(node.op, ast.Or)
-                if not ends:
-                    continue
-            result = value if result is None else self.choose(mask, value, mask, result, node)
+            truth = self._known(operand)
+            ends = operand is node.values[-1] or truth == decisive
+            if truth is not None and not ends:
+                continue
+            if isinstance(operand, ast.BoolOp):
+                self.number(operand, mask)
+            found += self._outcomes(operand, mask, truths if ends else truths & {decisive})
             if ends:
                 break
-        return self.settle(node, result)
+        return found
 
     def _truth(self, test: ast.expr) -> bool | None:
         """What Numba knows of a condition while compiling, or None: Python makes a jump of each of its parts."""
@@ -246,7 +259,22 @@ class Inference(Interpreter):
         if isinstance(node, ast.Name) and node.id in self.frame.source.locals:
             value = self.frame.variables.get(node.id)
             return any(value is known for known in self._assigned.values())
-        return isinstance(node, ast.Name) or _is_literal(node)
+        return isinstance(node, ast.Name) or self._is_literal(node)
+
+    def _is_literal(self, node: ast.expr) -> bool:
+        """Whether Python makes one constant of the expression before Numba sees it."""
+        if isinstance(node, ast.UnaryOp):
+            return self._is_literal(node.operand)
+        if isinstance(node, ast.BinOp):
+            return self._is_literal(node.left) and self._is_literal(node.right)
+        if isinstance(node, ast.BoolOp):  # the first that decides, if only constants come before it
+            for operand in node.values[:-1]:
+                if not self._is_literal(operand):
+                    return False
+                if bool(self.number(operand, self.everyone)) == isinstance(node.op, ast.Or):
+                    return True
+            return self._is_literal(node.values[-1])
+        return isinstance(node, ast.Constant)
 
     def loop(self, node: ast.While | ast.For, mask: Mask, step) -> Mask:
         self.check_loop(node)
@@ -448,15 +476,6 @@ class Inference(Interpreter):
         if isinstance(result, Array):
             typed.result = "array"
         return typed
-
-
-def _is_literal(node: ast.expr) -> bool:
-    """Whether Python makes one constant of the expression before Numba sees it."""
-    if isinstance(node, ast.UnaryOp):
-        return _is_literal(node.operand)
-    if isinstance(node, ast.BinOp):
-        return _is_literal(node.left) and _is_literal(node.right)
-    return isinstance(node, ast.Constant)
 
 
 def _varied(value):

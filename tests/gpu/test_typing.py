@@ -137,6 +137,20 @@ def test_a_constant_beside_and_or_or_decides_the_type_as_in_numba(constant):
     assert inferred(on_gpu) == typed_by_numba(on_gpu)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("(x0 or x5) and (not x2)", "(x0 and x5) or (not x2)", "(x0 or x5) or (not x2)", "x4 and (x0 or x5)"),
+        *("(x0 or (x5 and x3)) and x2", "(x0 or (x5 or x3)) and x2", "((x0 or x5) and x3) or x2"),
+        *("((x0 and x5) or x3) and x2", "(x5 or 0.5) and x4", "(x5 and 0.5) or x4", "(0.5 or x0) and x5"),
+        *("x1 if (-3 or x0) > 1 else x5", "x1 if (0 or x0) > 1 else x5", "x1 if (2 and 0) > 1 else x5"),
+    ],
+)
+def test_only_what_can_be_the_value_of_and_and_or_counts(value):
+    on_gpu, _ = sources(["y0 = x4", "y1 = x4", "y2 = 0", f"y1 = {value}"])
+    assert inferred(on_gpu) == typed_by_numba(on_gpu)
+
+
 CHOICE = "y1 = x1 if {} else x5"  # float32 and uint32: which of them counts shows in the type
 
 
