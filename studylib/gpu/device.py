@@ -89,7 +89,8 @@ class DeviceArray:
             raise ValueError("a device array with negative or odd strides cannot be used: copy it first")
         strides = tuple(s // itemsize for s in data.strides)
         length = 1 + sum((n - 1) * s for n, s in zip(data.shape, strides, strict=True)) if data.size else 0
-        flat = np.lib.stride_tricks.as_strided(data, (length,), (itemsize,))
+        contiguous = data.flags.c_contiguous
+        flat = data.reshape(-1) if contiguous else np.lib.stride_tricks.as_strided(data, (length,), (itemsize,))
         return flat, data.shape, strides, self._allocation()[1]
 
     @property

@@ -32,16 +32,15 @@ BUILTINS: dict[Callable, Callable] = {
 }
 
 
-_METHODS: dict[tuple[type, str], list[tuple[type, str]]] = {}
+_METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
 
-def methods(owner, prefix: str) -> dict[type, Callable]:
-    """The methods that handle one kind of syntax node each: eval_BinOp for ast.BinOp."""
-    key = type(owner), prefix
-    if key not in _METHODS:
+def methods(owner: type, prefix: str) -> dict[type, Callable]:
+    """The functions that handle one kind of syntax node each: eval_BinOp for ast.BinOp. Their first argument is self."""
+    if (owner, prefix) not in _METHODS:
         names = [name for name in dir(owner) if name.startswith(prefix)]
-        _METHODS[key] = [(getattr(ast, name[len(prefix) :]), name) for name in names]
-    return {node: getattr(owner, name) for node, name in _METHODS[key]}
+        _METHODS[owner, prefix] = {getattr(ast, name[len(prefix) :]): getattr(owner, name) for name in names}
+    return _METHODS[owner, prefix]
 
 
 class Expressions:
@@ -53,7 +52,7 @@ class Expressions:
     printed: list[str]
 
     def __init__(self) -> None:
-        self._eval = methods(self, "eval_")
+        self._eval = methods(type(self), "eval_")
 
     # Given by the other half.
     def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
@@ -80,7 +79,7 @@ class Expressions:
         evaluate = self._eval.get(type(node))
         if evaluate is None:
             self.reject(f"{_EXPRESSIONS.get(type(node).__name__, type(node).__name__)} is not supported", node)
-        return evaluate(node, mask)
+        return evaluate(self, node, mask)
 
     def number(self, node: ast.expr, mask: Mask) -> Any:
         """The value of an expression that must be a number."""

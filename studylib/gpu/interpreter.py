@@ -70,7 +70,7 @@ class Interpreter(Expressions):
         self.machine, self.frame = machine, frame
         self.everyone, self.nobody = machine.everyone, machine.everyone.none()
         self.printed: list[str] = []
-        self._do = methods(self, "do_")
+        self._do = methods(type(self), "do_")
         super().__init__()
 
     def run(self) -> None:
@@ -94,7 +94,7 @@ class Interpreter(Expressions):
             do = self._do.get(type(statement))
             if do is None:
                 self.reject(f"{_construct(statement)} is not supported in a kernel", statement)
-            mask = do(statement, mask)
+            mask = do(self, statement, mask)
         return mask
 
     def do_Pass(self, node: ast.Pass, mask: Mask) -> Mask:

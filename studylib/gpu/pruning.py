@@ -104,7 +104,7 @@ class Pruning(Interpreter):
             return None if truth is None else not truth
         if isinstance(test, ast.BoolOp):
             parts, decisive = [self._truth(part) for part in test.values], isinstance(test.op, ast.Or)
-        elif isinstance(test, ast.Compare):
+        elif isinstance(test, ast.Compare) and len(test.ops) > 1:
             sides = pairwise([test.left, *test.comparators])
             pairs = [ast.Compare(a, [op], [b]) for op, (a, b) in zip(test.ops, sides, strict=True)]
             parts, decisive = [self._known(ast.copy_location(pair, test)) for pair in pairs], False
