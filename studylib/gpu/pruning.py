@@ -70,32 +70,36 @@ class Pruning(Interpreter):
         return mask, mask
 
     def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
-        result, *others = self._outcomes(node, mask, {True, False})
-        for value in others:
-            result = self.choose(mask, value, mask, result, node)
-        return self.settle(node, result)
+        return self._united(node, self._outcomes(node, mask), mask)
 
-    def _outcomes(self, node: ast.expr, mask: Mask, truths: set[bool]) -> list:
-        """The values of which the expression's may be one, if its truth is one of these.
+    def _outcomes(self, node: ast.expr, mask: Mask) -> list[tuple[Any, set[bool]]]:
+        """The values of which the expression's may be one, each with the truths that it can have then.
 
         Python or Numba drops the others, and with them their types: `x` in `3 or x`, 0 in `0 or x`, and in
         `(x or y) and z` the x, which is true where it is the value of `x or y`, and then z is that of the whole.
         """
         if not isinstance(node, ast.BoolOp):
             value, truth = self.number(node, mask), self._known(node)
-            return [value] if truths and (truth is None or truth in truths) else []
+            return [(value, {True, False} if truth is None else {truth})]
         decisive, found = isinstance(node.op, ast.Or), []
         for operand in node.values:
             truth = self._known(operand)
             ends = operand is node.values[-1] or truth == decisive
             if truth is not None and not ends:
                 continue
+            own = self._outcomes(operand, mask)
             if isinstance(operand, ast.BoolOp):
-                self.number(operand, mask)
-            found += self._outcomes(operand, mask, truths if ends else truths & {decisive})
+                self._united(operand, own, mask)
+            found += own if ends else [(value, {decisive}) for value, truths in own if decisive in truths]
             if ends:
                 break
         return found
+
+    def _united(self, node: ast.BoolOp, outcomes: list[tuple[Any, set[bool]]], mask: Mask):
+        result, *others = (value for value, _ in outcomes)
+        for value in others:
+            result = self.choose(mask, value, mask, result, node)
+        return self.settle(node, result)
 
     def _truth(self, test: ast.expr) -> bool | None:
         """What Numba knows of a condition while compiling, or None: Python makes a jump of each of its parts."""

@@ -151,6 +151,15 @@ def test_only_what_can_be_the_value_of_and_and_or_counts(value):
     assert inferred(on_gpu) == typed_by_numba(on_gpu)
 
 
+def test_and_and_or_within_each_other_are_typed_once_each():
+    # Were each walked twice, 40 of them would take years.
+    value = "x5"
+    for number in range(40):
+        value = f"(x4 {('and', 'or')[number % 2]} {value}) {('or', 'and')[number % 2]} x3"
+    on_gpu, _ = sources(["y0 = x4", "y1 = x4", "y2 = 0", f"y1 = {value}"])
+    assert inferred(on_gpu)["z1"] == "int64"
+
+
 CHOICE = "y1 = x1 if {} else x5"  # float32 and uint32: which of them counts shows in the type
 
 
