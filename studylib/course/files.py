@@ -66,10 +66,10 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def check_line(line: str, where: str) -> None:
+def check_line(line: str, where: str, longest: int = 200) -> None:
     """Raises ValueError, which begins with `where`, unless `line` can be a title: tables and lists show it in one line."""
-    if not line.isprintable() or not line.strip() or len(line) > 200:
-        raise ValueError(f"{where} is {line!r}, expected one line of at most 200 letters")
+    if not line.isprintable() or not line.strip() or len(line) > longest:
+        raise ValueError(f"{where} is {line!r}, expected one line of at most {longest} letters")
 
 
 def check_day(day: date, where: str) -> None:

@@ -139,6 +139,7 @@ def test_next_shows_the_meeting_and_what_is_mine(study):
         (["schedule", "--ics", ""], "--ics is '.', a folder: name a file"),
         (["schedule", "--ics", "weeks"], "--ics is 'weeks', a folder: name a file"),
         (["new-week", "a/b"], "NAME is 'a/b', expected small letters"),
+        (["new-week", "nets", "--title", "a" * 101], "expected one line of at most 100 letters"),
         (["new-week", "kernels"], "there is a week '02_kernels' already"),
         (["new-week", "more", "--topic", "gpu"], "there is a topic 'gpu' in 02_kernels already"),
         (["new-week", "more", "--topic", "x", "--topic", "x"], "--topic is 'x' twice"),
