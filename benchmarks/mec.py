@@ -165,8 +165,9 @@ def report(measured: list[Measured], described: str) -> str:
         *map(_bytes, measured),
     ]
     for cores in measured[0].seconds:
-        several = " The cores wait for each other: with a load above, read this table as noise." if cores > 1 else ""
+        several = ""
         if cores > 1:
+            several = " The cores wait for each other: with a load above, read this table as noise."
             several += f" OMP_WAIT_POLICY is {os.environ['OMP_WAIT_POLICY']}."
         lines += [
             "",

@@ -1033,10 +1033,10 @@ print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is small
 # speeds, which were measured on other processors, with batches, and with MEC's products run side by side. `python -m
 # benchmarks.mec` measures the same on one core and on all, Solutions A and B with it; a run is kept in `benchmarks/results/`.
 #
-# Seen once there, one core of an x86 server CPU, November 2026: MEC took 0.6 to 0.95 of im2col's time in seven layers
-# (cv1 to cv4 and cv7 to cv9), 1.1 to 1.4 of it in three, and 1.9 and 2.3 in cv6 and cv12, the two small maps with 512
-# filters. conv2d was ahead of MEC in all but cv7. On two cores MEC was ahead of im2col in three layers only (cv3, cv4,
-# cv7), and took 1.6 to 2.3 of its time in the other nine.
+# Seen once there, one core of an x86 server CPU, November 2026: MEC took 0.62 to 0.94 of im2col's time in seven layers
+# (cv1 to cv4 and cv7 to cv9), 1.12 to 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with
+# 512 filters. conv2d was ahead of MEC in all but cv7. On two cores MEC was ahead of im2col in three layers only (cv3,
+# cv4, cv7), and took 1.58 to 2.23 of its time in the other nine.
 #
 # ## 2.7 What the paper prints
 #
