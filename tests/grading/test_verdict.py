@@ -7,6 +7,7 @@ from numba import cuda, float32
 import studylib
 from studylib.grading.verdict import Verdict, judge
 from studylib.kernels import load, names
+from studylib.kernels.stubs import GRADER
 
 SOURCE = "tile[x, y]\n"
 
@@ -34,9 +35,14 @@ def test_the_solution_passes(solved, tmp_path):
     expected = dict.fromkeys(("imports", "attempted", "compiles", "right", "safe", "budget"), "passed")
     assert statuses(verdict) == expected | {"measured": "skipped"}
     assert "registers" in verdict.stage("compiles").text
-    assert "exercise's own solution" in str(verdict)
+    assert "Word for word the exercise's solution" in str(verdict)
     line = next(n for n, text in enumerate(solved.splitlines(), 1) if text.startswith("def transpose"))
     assert verdict.line == line and f"line {line}" in str(verdict) and verdict.digest in str(verdict)
+
+
+def test_of_a_solution_that_everybody_writes_alike_nothing_is_said(tmp_path):
+    verdict = judged(load("vector_add").text.partition(GRADER)[0], tmp_path, "vector_add")
+    assert verdict.passed and verdict.is_reference and "Word for word" not in str(verdict)
 
 
 def test_every_stub_is_not_attempted():
