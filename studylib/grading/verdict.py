@@ -17,6 +17,7 @@ from studylib.gpu.source import Source, display_name
 from studylib.grading.budget import judge_budget
 from studylib.grading.mismatches import describe
 from studylib.grading.source import Refused, read_file, take
+from studylib.grading.vetting import check as vet
 from studylib.kernels import Case, Exercise, load
 from studylib.kernels.stubs import EXERCISES
 
@@ -130,7 +131,7 @@ def judge(
     except Refused as error:
         verdict.stages = [Stage("imports", FAILED, str(error))]
         return verdict
-    verdict.notes = _notes(exercise, submission.tree)
+    verdict.notes = [*_notes(exercise, submission.tree), *submission.dropped]
     verdict.stages = [Stage("imports", PASSED)]
     return _judge(exercise, submission.kernel, verdict, submission.digest, ccs, compile_wrong)
 
@@ -177,6 +178,11 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
         verdict.stages[0] = Stage("imports", FAILED, text)
         return verdict
     verdict.stages.append(Stage("attempted", PASSED))
+    try:
+        vet(source)
+    except Refused as error:
+        verdict.stages.append(Stage("compiles", FAILED, str(error)))
+        return verdict
     cases = exercise.cases(np.random.default_rng(int(digest[:15], 16)))
     runs = [run(exercise, kernel, case) for case in cases]
     right = _right(exercise, runs)
