@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import gc
 import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,7 +21,8 @@ from tqdm import tqdm
 
 from studylib import kernels
 from studylib.grading import isolation
-from studylib.grading.isolation import IMPORT, JUDGE, Limits
+from studylib.grading.child import CAN_FORK, Child, write_all
+from studylib.grading.isolation import IMPORT, JUDGE
 from studylib.grading.local import picture_of
 from studylib.grading.source import MAX_BYTES, Refused, read_file
 from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, judge
@@ -133,62 +132,6 @@ def _git(*arguments: str) -> bytes:
         raise ValueError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
 
 
-class Child:
-    """A process that runs a function under limits; what it writes to its pipe is its answer."""
-
-    def __init__(self, function: Callable[[int], None], limits: Limits):
-        self.limits, self.answer = limits, b""
-        self.until = time.monotonic() + limits.patience
-        self.read, write = os.pipe()
-        os.set_blocking(self.read, False)
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.setsid()
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                gc.disable()
-                # What the grader has open is none of a submission's business.
-                os.closerange(3, write)
-                os.closerange(write + 1, 4096)
-                function(write)
-            finally:
-                os._exit(70)
-        os.close(write)
-        self.status: int | None = None
-
-    def is_done(self) -> bool:
-        """Looks after it: takes what it has said, stops it when its time is over."""
-        self._listen()
-        found, status = os.waitpid(self.pid, os.WNOHANG)
-        if found:
-            self.status = os.waitstatus_to_exitcode(status)
-            self._listen()
-            self._sweep()
-            return True
-        if time.monotonic() > self.until or len(self.answer) > self.limits.output:
-            self.stop()
-            return True
-        return False
-
-    def _listen(self) -> None:
-        # Who writes as fast as it is read would keep the grader here for ever.
-        with contextlib.suppress(BlockingIOError):
-            while len(self.answer) <= self.limits.output and (part := os.read(self.read, 1 << 16)):
-                self.answer += part
-
-    def stop(self) -> None:
-        """Kills it and all that it started."""
-        os.kill(self.pid, signal.SIGKILL)  # just begun, it has no group yet
-        self._sweep()
-        os.waitpid(self.pid, 0)
-        self.status = -signal.SIGKILL
-
-    def _sweep(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        os.close(self.read)
-
-
 @dataclass
 class _Running:
     """A job on its way: first its file is imported, then its kernel is judged. key: of its result."""
@@ -205,7 +148,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
 
     A result is taken from there if the file and the grader are the same. Raises ValueError on a system without fork.
     """
-    if not hasattr(os, "fork"):
+    if not CAN_FORK:
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
     _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
@@ -270,10 +213,7 @@ def _judging(job: Job) -> Child:
             answer = verdict.as_dict() | {"picture": picture.hex()}
         except MemoryError:
             answer = {"why": "needs more memory than a kernel of this exercise may"}
-        os.set_blocking(report, True)
-        with os.fdopen(report, "wb") as pipe:
-            pipe.write(json.dumps(answer).encode())
-        os._exit(0)
+        write_all(report, json.dumps(answer).encode())
 
     return Child(run, JUDGE)
 

@@ -92,6 +92,7 @@ class Limits:
 
 IMPORT = Limits()
 JUDGE = Limits(seconds=20, memory=4096 * MIB, output=64 * MIB, files=256)
+COMPILE = Limits(seconds=20, memory=4096 * MIB, output=64 * MIB, files=256)
 
 
 def limit(limits: Limits) -> None:
@@ -190,6 +191,11 @@ def _ending(report: int) -> Callable[[str], Any]:
 def _readable(folder: Path) -> tuple[str, ...]:
     roots = [folder, Path(__file__).parents[1], sys.prefix, sys.base_prefix, Path(os.__file__).parent]
     return tuple({os.path.realpath(str(root)) for root in roots} | {os.devnull, "/dev/urandom"})
+
+
+def readable() -> tuple[str, ...]:
+    """What the compiler reads: Python's own folders and studylib."""
+    return _readable(Path(__file__).parents[1])
 
 
 def _is_within(path: str | bytes | os.PathLike, roots: tuple[str, ...]) -> bool:
