@@ -242,6 +242,11 @@ class Run:
     def findings(self) -> list[gpu.Finding]:
         return [finding for report in self.reports for finding in report.findings]
 
+    @property
+    def stopped(self) -> gpu.Finding | None:
+        """What the first launch that did not run to its end stopped for."""
+        return next((report.stopped for report in self.reports if report.stopped), None)
+
 
 class _Launcher:
     """Stands where the kernel stands in `launch`; each launch goes to `start(grid, block, shared_bytes, args)`."""
@@ -297,11 +302,9 @@ def _compiles(exercise: Exercise, kernel, case: Case, ccs, compiler) -> Stage:
 
 def _right(exercise: Exercise, runs: list[Run]) -> Stage:
     for run in runs:
-        where = f"case {run.case.title}: "
-        if stopped := next((f for f in run.findings if f.kind in ("unsupported", "launch", "endless-loop")), None):
-            return Stage("right", FAILED, f"{where}did not run to its end: {stopped}", (stopped.kind,))
         if wrong := describe(exercise, run):
-            return Stage("right", FAILED, where + wrong)
+            kinds = (run.stopped.kind,) if run.stopped else ()
+            return Stage("right", FAILED, f"case {run.case.title}: {wrong}", kinds)
     return Stage("right", PASSED, f"{len(runs)} cases: {', '.join(run.case.title for run in runs)}")
 
 
