@@ -19,7 +19,8 @@ from studylib.kernels import stubs
 FOLDERS = "build/lab"
 COMMANDS = """\
 In a terminal (File, New, Terminal): `study check NAME` judges an exercise, `study hint NAME` helps, `study claim TOPIC`
-takes a topic, `study --help` lists the rest. This page is made by `make lab`."""
+takes a topic, `study update` brings what is new in the course, `study --help` lists the rest. This page is made by
+`make lab`."""
 
 
 def write(course: Course, person: str, verdicts: Mapping[str, str], now: datetime.datetime) -> Path:
