@@ -59,7 +59,8 @@ def workspace(week: Week) -> dict[str, Any]:
     data: dict[str, Any] = {
         "layout-restorer:data": {
             "main": {"dock": dock, "current": areas[0][0]},
-            "left": {"collapsed": True, "visible": True, "current": "filebrowser", "widgets": ["filebrowser"]},
+            # JupyterLab opens whatever is "current", collapsed or not.
+            "left": {"collapsed": True, "visible": True, "widgets": ["filebrowser"]},
             "right": {"collapsed": True, "visible": True, "widgets": []},
         },
         "file-browser-filebrowser:cwd": {"path": f"weeks/{week.name}"},
