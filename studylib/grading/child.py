@@ -35,6 +35,7 @@ class Child:
                 if leads:
                     os.setsid()
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGXCPU, signal.SIG_DFL)
                 gc.disable()
                 # What the grader has open is none of a submission's business.
                 os.closerange(3, write)

@@ -21,16 +21,13 @@ from tqdm import tqdm
 
 from studylib import kernels
 from studylib.grading import isolation
-from studylib.grading.child import CAN_FORK, Child, write_all
-from studylib.grading.isolation import IMPORT, JUDGE
-from studylib.grading.local import picture_of
+from studylib.grading.child import CAN_FORK, Child
+from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
 from studylib.grading.source import MAX_BYTES, Refused, read_file
-from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, judge
+from studylib.grading.verdict import Verdict, judge
 from studylib.kernels.stubs import EXERCISES, replace
 
 MISSING = "not handed in"
-LONGEST = 400  # characters of the reason why a file is not imported
-LONGEST_STAGE = 10_000  # and of a stage's text, which quotes lines of the file: they may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -134,13 +131,11 @@ def _git(*arguments: str) -> bytes:
 
 @dataclass
 class _Running:
-    """A job on its way: first its file is imported, then its kernel is judged. key: of its result."""
+    """A job on its way. key: of its result."""
 
     job: Job
     child: Child
     key: str
-    imported: bool = False
-    why: str = ""
 
 
 def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Grade]:
@@ -161,13 +156,11 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
                 job = waiting.pop()
                 kept = _kept(job, out, version)
                 if isinstance(kept, str):
-                    running.append(_Running(job, _importing(job), kept))
+                    running.append(_Running(job, _judging(job), kept))
                 else:
                     bar.update()
                     yield kept
             for task in [task for task in running if task.child.is_done()]:
-                if not task.imported and not _advance(task):
-                    continue
                 running.remove(task)
                 found = _finish(task)
                 _keep(task, found, out)
@@ -192,67 +185,15 @@ def _warm_up() -> None:
     gc.freeze()  # a collection in a child would copy all that it shares with this process
 
 
-def _importing(job: Job) -> Child:
-    def run(report: int) -> None:
-        assert job.path is not None
-        isolation.import_file(job.path, job.folder, report)
-
-    return Child(run, IMPORT)
-
-
 def _judging(job: Job) -> Child:
-    def run(report: int) -> None:
-        # A kernel may print, and what it prints is not the facilitator's.
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        isolation.limit(JUDGE)
-        try:
-            verdict = judge(job.exercise, path=job.path, inside=job.folder, compile_wrong=False)
-            # How it uses memory is the question once it computes what it should.
-            picture = picture_of(verdict) if verdict.stage("safe").status == PASSED else b""
-            verdict.stages = [Stage(s.name, s.status, s.text[:LONGEST_STAGE], s.finds) for s in verdict.stages]
-            answer = verdict.as_dict() | {"picture": picture.hex()}
-        except MemoryError:
-            answer = {"why": "needs more memory than a kernel of this exercise may"}
-        write_all(report, json.dumps(answer).encode())
-
-    return Child(run, JUDGE)
-
-
-def _advance(task: _Running) -> bool:
-    """Goes on from the import to the judging; True if there is nothing to judge."""
-    why = _said(task.child).get("why", isolation.ended(task.child.status or 0, IMPORT))
-    task.why = str(why)[:LONGEST]  # the file may have written it
-    task.imported = True
-    if task.why:
-        return True
-    task.child = _judging(task.job)
-    return False
-
-
-def _said(child: Child) -> dict:
-    try:
-        found = json.loads(child.answer)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    assert job.path is not None
+    return judging(job.exercise, job.path, job.folder, quiet=True, pictures=True)
 
 
 def _finish(task: _Running) -> Grade:
-    job = task.job
-    said = {} if task.why else _said(task.child)
-    if "stages" in said:
-        picture = bytes.fromhex(said.pop("picture"))
-        return Grade(job.participant, Verdict.from_dict(said), picture)
-    assert job.path is not None
-    if task.why:
-        return Grade(job.participant, _failed(job, "imports", f"{job.path.name} {task.why}"))
-    why = said.get("why") or isolation.ended(task.child.status or 0, JUDGE)
-    return Grade(job.participant, _failed(job, "right", f"judging the kernel {why}"))
-
-
-def _failed(job: Job, stage: str, why: str) -> Verdict:
-    week = kernels.load(job.exercise).week
-    return Verdict(job.exercise, week, _shown(job), 1, "", False, [Stage(stage, FAILED, why)])
+    job, child = task.job, task.child
+    verdict, picture = verdict_of(read_answer(child.answer), job.exercise, _shown(job), child.status or 0)
+    return Grade(job.participant, verdict, picture)
 
 
 def _shown(job: Job) -> str:
@@ -278,7 +219,7 @@ def _kept(job: Job, out: Path, version: str) -> Grade | str:
     try:
         text = read_file(job.path, job.folder)
     except Refused as error:
-        return Grade(job.participant, _failed(job, "imports", str(error)))
+        return Grade(job.participant, failed(job.exercise, _shown(job), "imports", str(error)))
     key = result_key(text, version)
     try:
         found = json.loads(_place(job, out).read_text(encoding="utf-8"))

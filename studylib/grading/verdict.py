@@ -153,7 +153,9 @@ def _judge_function(exercise: Exercise, kernel, ccs) -> Verdict:
         verdict.stages = [Stage("imports", FAILED, f"got {type(kernel).__name__}; {wanted}")]
         return verdict
     verdict.stages = [Stage("imports", PASSED)]
-    return _judge(exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs, True, gpu.compile)
+    return _judge(
+        exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs, True, gpu.compile
+    )
 
 
 def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compile_wrong: bool, compiler) -> Verdict:
