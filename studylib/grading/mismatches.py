@@ -14,8 +14,7 @@ from studylib.kernels import Exercise
 if TYPE_CHECKING:
     from studylib.grading.verdict import Run
 
-# float32 sums differ by their order; a wrong index differs by the size of the numbers.
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
+SMALLEST = float(np.finfo(np.float32).tiny)  # below it float32 has fewer digits, and a card may take it for 0
 SHOWN = 5
 WARP = 32
 MOST_WARPS = 4096  # that are replayed to find who wrote an element
@@ -43,19 +42,19 @@ def _mismatches(exercise: Exercise, run: Run) -> str:
         if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=True):
             return f"the kernel changes its input {name}"
     own = list(inspect.signature(exercise.launch).parameters)[1:]
-    for name, expected, got in zip(own[len(run.inputs) :], run.expected, run.outputs, strict=True):
-        wrong = ~close(got, expected)
+    bounds = exercise.bounds(*run.case.inputs)
+    for name, expected, got, bound in zip(own[len(run.inputs) :], run.expected, run.outputs, bounds, strict=True):
+        wrong = ~close(got, expected, bound)
         if wrong.any():
             return _lines(name, expected, got, wrong, run.reports)
     return ""
 
 
-def close(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where float results agree within rounding, and integers exactly."""
-    if expected.dtype.kind != "f":
+def close(got: np.ndarray, expected: np.ndarray, bound) -> np.ndarray:
+    """Where results agree: within `bound`, of Exercise.bounds; a bound of 0 asks for the same number."""
+    if np.isscalar(bound) and bound == 0:
         return got == expected
-    allowed = ABSOLUTE * max(1.0, float(np.abs(expected).max(initial=0))) + RELATIVE * np.abs(expected)
-    return np.abs(got.astype(float) - expected) <= allowed
+    return np.abs(got.astype(float) - expected) <= bound + SMALLEST
 
 
 def _lines(name: str, expected: np.ndarray, got: np.ndarray, wrong: np.ndarray, reports: list[Report]) -> str:

@@ -51,6 +51,10 @@ def reference(a, b):
     return a + b
 
 
+def allowed(a, b):
+    return 0  # rounded once, the sum of two is the float32 that lies nearest, and no other
+
+
 def cases(rng):
     for n in (1, 256, 1000, 1024):
         yield f"{n} elements", *rng.standard_normal((2, n), dtype=np.float32)

@@ -65,10 +65,17 @@ def launch(kernel, x, taps, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(x, taps):
     padded = np.pad(x.astype(float), RADIUS)
     return (np.lib.stride_tricks.sliding_window_view(padded, taps.size) @ taps).astype(np.float32)
+
+
+def allowed(x, taps):
+    # A sum of 17 products, and the expected value's own rounding.
+    return gamma(taps.size + 1) * reference(np.abs(x), np.abs(taps))
 
 
 def cases(rng):

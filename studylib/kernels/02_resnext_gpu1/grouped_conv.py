@@ -70,6 +70,8 @@ def launch(kernel, x, weight, groups, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(x, weight, groups):
     windows = np.lib.stride_tricks.sliding_window_view(
@@ -78,6 +80,11 @@ def reference(x, weight, groups):
     filters = weight.reshape(groups, -1, *weight.shape[1:])
     out = np.einsum("gcijuv,gocuv->goij", windows.reshape(groups, -1, *windows.shape[1:]), filters)
     return out.reshape(-1, *x.shape[1:]).astype(np.float32)
+
+
+def allowed(x, weight, groups):
+    # A sum of so many products as an output has weights, and the expected value's own rounding.
+    return gamma(weight[0].size + 1) * reference(np.abs(x), np.abs(weight), groups)
 
 
 def cases(rng):

@@ -70,12 +70,19 @@ def launch(kernel, x, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(x):
     blocks = min(MOST_BLOCKS, ceil(x.size / BLOCK))
     padded = np.zeros(ceil(x.size / (blocks * BLOCK)) * blocks * BLOCK)
     padded[: x.size] = x
     return padded.reshape(-1, blocks, BLOCK).sum((0, 2)).astype(np.float32)
+
+
+def allowed(x):
+    # A block's sum, one addition less than it has terms, and the expected value's own rounding.
+    return gamma(ceil(x.size / len(reference(x)) / BLOCK) * BLOCK) * reference(np.abs(x))
 
 
 def cases(rng):

@@ -63,6 +63,10 @@ def reference(a):
     return np.ascontiguousarray(a.T)
 
 
+def allowed(a):
+    return 0  # numbers are moved, not computed
+
+
 def cases(rng):
     for rows, columns in ((1, 1), (64, 96), (33, 70), (5, 100)):
         yield f"{rows} x {columns}", rng.standard_normal((rows, columns), dtype=np.float32)

@@ -60,6 +60,10 @@ def reference(x, size, stride):
     return np.ascontiguousarray(windows.transpose(0, 3, 4, 1, 2).reshape(len(x) * size**2, -1))
 
 
+def allowed(x, size, stride):
+    return 0  # numbers are moved, not computed
+
+
 def cases(rng):
     for channels, height, width, size, stride in (
         (1, 1, 1, 1, 1),

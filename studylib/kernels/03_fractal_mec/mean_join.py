@@ -53,9 +53,16 @@ def launch(kernel, paths, alive, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(paths, alive):
     return (alive.astype(float) @ paths / alive.sum()).astype(np.float32)
+
+
+def allowed(paths, alive):
+    # A sum over the paths, a division, perhaps by way of 1 / count, and the expected value's own rounding.
+    return gamma(len(paths) + 2) * reference(np.abs(paths), alive)
 
 
 def cases(rng):

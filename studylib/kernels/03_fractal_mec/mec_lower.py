@@ -61,6 +61,10 @@ def reference(x, size, stride):
     return np.ascontiguousarray(windows.transpose(1, 0, 3, 2))
 
 
+def allowed(x, size, stride):
+    return 0  # numbers are moved, not computed
+
+
 def cases(rng):
     for height, width, channels, size, stride in (
         (1, 1, 1, 1, 1),

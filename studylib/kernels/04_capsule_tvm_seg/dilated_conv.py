@@ -65,6 +65,8 @@ def launch(kernel, x, weight, dilation, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(x, weight, dilation):
     _, height, width = x.shape
@@ -75,6 +77,11 @@ def reference(x, weight, dilation):
             shifted = padded[:, u * dilation : u * dilation + height, v * dilation : v * dilation + width]
             out += np.einsum("oc,cij->oij", weight[:, :, u, v], shifted)
     return out.astype(np.float32)
+
+
+def allowed(x, weight, dilation):
+    # A sum of so many products as an output has weights, and the expected value's own rounding.
+    return gamma(weight[0].size + 1) * reference(np.abs(x), np.abs(weight), dilation)
 
 
 def cases(rng):

@@ -68,6 +68,8 @@ from math import ceil
 
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+
 
 def reference(x, bins):
     _, height, width = x.shape
@@ -78,6 +80,11 @@ def reference(x, bins):
             columns = slice(j * width // bins, ceil((j + 1) * width / bins))
             out[:, i, j] = x[:, rows, columns].mean((1, 2), dtype=float)
     return out
+
+
+def allowed(x, bins):
+    # A sum over the cell, at most so large, a division, perhaps by way of 1 / pixels, and the expected value's own rounding.
+    return gamma((x.shape[1] // bins + 2) * (x.shape[2] // bins + 2) + 2) * reference(np.abs(x), bins)
 
 
 def cases(rng):

@@ -81,12 +81,25 @@ def launch(kernel, logits, s, coupling, u):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import EXP, gamma
+
 
 def reference(logits, s):
     shares = np.exp(logits.astype(float) - logits.max(1, keepdims=True))
     length = np.linalg.norm(s.astype(float), axis=1, keepdims=True)
     coupling = shares / shares.sum(1, keepdims=True)
     return coupling.astype(np.float32), (length / (1 + length**2) * s).astype(np.float32)
+
+
+def allowed(logits, s):
+    # A share is exp(d) / (sum of exp(d)): d = logit - greatest is rounded once, which changes exp(d) by a factor of |d| roundings
+    # more; then exp itself, the sum, the division, and the expected value's own rounding.
+    d = logits.max(1, keepdims=True) - logits.astype(float)
+    coupling, u = reference(logits, s)
+    of_sum = (coupling * d).sum(1, keepdims=True) + EXP + logits.shape[1] - 1
+    # The square of the length is a sum of dim products; half of its error comes by the root, all of it at most by 1 + square.
+    # Root, sum, quotient, product, expected value, and three more for who squares the length again.
+    return gamma(d + EXP + of_sum + 2) * coupling, gamma(2 * s.shape[1] + 8) * np.abs(u)
 
 
 def cases(rng):
