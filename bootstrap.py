@@ -246,7 +246,12 @@ def terminal_options():
 def lab(arguments):
     set_up_lab(VENV / "share" / "jupyter")
     page = first_page()
-    options = [*LAB_OPTIONS, *terminal_options(), f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
+    options = [
+        *LAB_OPTIONS,
+        *terminal_options(),
+        f"--ServerApp.root_dir={ROOT}",
+        "--LabApp.default_url=/lab/tree/" + page,
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # in a container there is often nobody but root
     say(f"opening JupyterLab on {page}; stop it with Ctrl-C")
