@@ -234,10 +234,24 @@ def set_up_lab(share):
         shutil.copytree(str(ROOT / LAB_EXTENSION), str(extension))
 
 
+def terminal_options():
+    """JupyterLab's terminals keep the PATH that finds `study`: left to itself, and started without a terminal, it takes
+    a login shell, which sets PATH anew."""
+    shell = os.environ.get("SHELL") or shutil.which("sh")
+    if os.name == "nt" or not shell:
+        return []
+    return ["--ServerApp.terminado_settings=" + json.dumps({"shell_command": [shell]})]
+
+
 def lab(arguments):
     set_up_lab(VENV / "share" / "jupyter")
     page = first_page()
-    options = [*LAB_OPTIONS, f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
+    options = [
+        *LAB_OPTIONS,
+        *terminal_options(),
+        f"--ServerApp.root_dir={ROOT}",
+        "--LabApp.default_url=/lab/tree/" + page,
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # in a container there is often nobody but root
     say(f"opening JupyterLab on {page}; stop it with Ctrl-C")

@@ -25,21 +25,20 @@ from studylib.course import claims
 GB = 1e9
 LEFT = 2  # GB that a meeting with data, pages and outputs may take beside what is installed
 LAB_SECONDS = 90  # ten times what it takes on an idle machine
-NOTHING = "nothing to do"
 INSTALL = "remove .venv/installed-for and run make lab (or: python bootstrap.py lab)"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, what to do. level: "ok", "note" (the course works without), or "problem"."""
+    """What was looked at, what was found, what to do. level: "ok" (nothing to do), "note" (the course works without), or "problem"."""
 
     level: str
     what: str
     found: str
-    do: str = NOTHING
+    do: str = ""
 
     def __str__(self) -> str:
-        step = f" ({self.do})" if self.level == "ok" else f"\n         do: {self.do}"
+        step = "" if self.level == "ok" else f"\n         do: {self.do}"
         return f"{self.level:8s} {self.what}: {self.found}{step}"
 
 

@@ -76,7 +76,7 @@ def _meeting(course: Course, now: datetime.datetime) -> list[str]:
     today, week = now.date(), course.next(now.date())
     if week is None:
         first = course.weeks[0] if course.weeks else None
-        return [tables.no_meeting_ahead(course), f"To read alone, begin with week 1: {_links(first)}." if first else ""]
+        return [tables.no_meeting_ahead(course), f"Week {first.number}: {_links(first)}" if first else ""]
     date = course.date(week)
     when = "Today" if date == today else "Next meeting"
     place, link = course.place(week), course.link(week)

@@ -28,7 +28,7 @@ def test_every_check_passes_here_but_for_what_a_machine_may_lack(monkeypatch):
 def test_a_finding_says_what_to_do():
     shown = str(doctor.Finding("problem", "disk", "1 GB free", "make room"))
     assert shown.splitlines() == ["problem  disk: 1 GB free", "         do: make room"]
-    assert str(doctor.Finding("ok", "disk", "50 GB free")) == "ok       disk: 50 GB free (nothing to do)"
+    assert str(doctor.Finding("ok", "disk", "50 GB free")) == "ok       disk: 50 GB free"
 
 
 def test_a_python_that_the_course_does_not_allow(monkeypatch):

@@ -94,7 +94,7 @@ def test_the_schedule_marks_this_week_or_the_next_meeting(study, monkeypatch, da
 def test_after_the_last_meeting_it_says_what_to_do(study, monkeypatch):
     monkeypatch.setattr(commands, "_now", lambda: on(17))
     for command in ("schedule", "next"):
-        assert "the last one was on Monday 9 November 2026" in " ".join(study(command).stdout.split())
+        assert "Monday 9 November 2026 was the last one" in " ".join(study(command).stdout.split())
 
 
 def test_the_calendar_is_one_that_another_parser_reads(study, tmp_path):
