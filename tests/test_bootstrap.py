@@ -267,3 +267,11 @@ def test_an_unreachable_index_is_one_line_for_real(tmp_path):
     assert done.returncode == 1
     assert done.stderr == "bootstrap: fetching uv failed: is the network up? Then run the same command again\n"
     assert "making .venv" in done.stdout and not (tmp_path / ".venv" / "installed-for").exists()
+
+
+@pytest.mark.parametrize(("after", "kept"), [("numpy==1\n", True), ("numpy==2\n", False)])
+def test_the_lock_keeps_what_was_run_only_while_every_pin_stays(after, kept):
+    ran = bootstrap.RAN + "Python 3.12.1, numpy 1; Linux x86_64"
+    head = bootstrap.head_of_lock(f"# old words\n{ran}\nnumpy==1\n", after)
+    assert head.startswith(bootstrap.LOCK_HEAD) and "old words" not in head
+    assert (ran in head.splitlines()) == kept and ("# (none yet)" in head) != kept
