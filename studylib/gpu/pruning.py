@@ -95,8 +95,8 @@ class Pruning(Interpreter):
             own = self._outcomes(operand, mask)
             if isinstance(operand, ast.BoolOp):
                 united = self._united(operand, own, mask)
-                if not JUMPS_PAST:
-                    own = [(united, set().union(*(truths for _, truths in own)))]
+                if not JUMPS_PAST and len(own) > 1:
+                    own = [(united, {True, False})]
             found += own if ends else [(value, {decisive}) for value, truths in own if decisive in truths]
             if ends:
                 break
