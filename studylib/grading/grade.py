@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from studylib import kernels
-from studylib.grading import isolation
+from studylib.grading import isolation, seed
 from studylib.grading.isolation import IMPORT, JUDGE, Limits
 from studylib.grading.local import picture_of
 from studylib.grading.source import MAX_BYTES, Refused, read_file
@@ -207,6 +207,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
     """
     if not hasattr(os, "fork"):
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
+    seed.keep_in(out / "seed")
     _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
     running: list[_Running] = []
@@ -236,6 +237,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             if task.child.status is None:
                 task.child.stop()
         bar.close()
+        seed.keep_in()
 
 
 def _warm_up() -> None:
