@@ -116,7 +116,7 @@ def cases(rng):
         (16, 16, 8, 1),
         (13, 10, 16, 3),
         (6, 32, 32, 1),
-        (5, 7, 4, 200),
+        (5, 7, 4, 5000),
         *drawn(rng),
     ):
         logits = scale * rng.standard_normal((n, parents), dtype=np.float32)
