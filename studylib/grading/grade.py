@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import gc
 import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,15 +21,13 @@ from tqdm import tqdm
 
 from studylib import kernels
 from studylib.grading import isolation, seed
-from studylib.grading.isolation import IMPORT, JUDGE, Limits
-from studylib.grading.local import picture_of
+from studylib.grading.child import CAN_FORK, Child
+from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
 from studylib.grading.source import MAX_BYTES, Refused, read_file
-from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, judge
+from studylib.grading.verdict import Verdict, judge
 from studylib.kernels.stubs import EXERCISES, replace
 
 MISSING = "not handed in"
-LONGEST = 400  # characters of the reason why a file is not imported
-LONGEST_STAGE = 10_000  # and of a stage's text, which quotes lines of the file: they may be as long as the file
 
 
 @dataclass(frozen=True)
@@ -133,71 +129,13 @@ def _git(*arguments: str) -> bytes:
         raise ValueError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
 
 
-class Child:
-    """A process that runs a function under limits; what it writes to its pipe is its answer."""
-
-    def __init__(self, function: Callable[[int], None], limits: Limits):
-        self.limits, self.answer = limits, b""
-        self.until = time.monotonic() + limits.patience
-        self.read, write = os.pipe()
-        os.set_blocking(self.read, False)
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.setsid()
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                gc.disable()
-                # What the grader has open is none of a submission's business.
-                os.closerange(3, write)
-                os.closerange(write + 1, 4096)
-                function(write)
-            finally:
-                os._exit(70)
-        os.close(write)
-        self.status: int | None = None
-
-    def is_done(self) -> bool:
-        """Looks after it: takes what it has said, stops it when its time is over."""
-        self._listen()
-        found, status = os.waitpid(self.pid, os.WNOHANG)
-        if found:
-            self.status = os.waitstatus_to_exitcode(status)
-            self._listen()
-            self._sweep()
-            return True
-        if time.monotonic() > self.until or len(self.answer) > self.limits.output:
-            self.stop()
-            return True
-        return False
-
-    def _listen(self) -> None:
-        # Who writes as fast as it is read would keep the grader here for ever.
-        with contextlib.suppress(BlockingIOError):
-            while len(self.answer) <= self.limits.output and (part := os.read(self.read, 1 << 16)):
-                self.answer += part
-
-    def stop(self) -> None:
-        """Kills it and all that it started."""
-        os.kill(self.pid, signal.SIGKILL)  # just begun, it has no group yet
-        self._sweep()
-        os.waitpid(self.pid, 0)
-        self.status = -signal.SIGKILL
-
-    def _sweep(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        os.close(self.read)
-
-
 @dataclass
 class _Running:
-    """A job on its way: first its file is imported, then its kernel is judged. key: of its result."""
+    """A job on its way. key: of its result."""
 
     job: Job
     child: Child
     key: str
-    imported: bool = False
-    why: str = ""
 
 
 def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Grade]:
@@ -205,7 +143,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
 
     A result is taken from there if the file and the grader are the same. Raises ValueError on a system without fork.
     """
-    if not hasattr(os, "fork"):
+    if not CAN_FORK:
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
     seed.keep_in(out / "seed")
     _warm_up()
@@ -219,13 +157,11 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
                 job = waiting.pop()
                 kept = _kept(job, out, version)
                 if isinstance(kept, str):
-                    running.append(_Running(job, _importing(job), kept))
+                    running.append(_Running(job, _judging(job), kept))
                 else:
                     bar.update()
                     yield kept
             for task in [task for task in running if task.child.is_done()]:
-                if not task.imported and not _advance(task):
-                    continue
                 running.remove(task)
                 found = _finish(task)
                 _keep(task, found, out)
@@ -251,70 +187,15 @@ def _warm_up() -> None:
     gc.freeze()  # a collection in a child would copy all that it shares with this process
 
 
-def _importing(job: Job) -> Child:
-    def run(report: int) -> None:
-        assert job.path is not None
-        isolation.import_file(job.path, job.folder, report)
-
-    return Child(run, IMPORT)
-
-
 def _judging(job: Job) -> Child:
-    def run(report: int) -> None:
-        # A kernel may print, and what it prints is not the facilitator's.
-        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        isolation.limit(JUDGE)
-        try:
-            verdict = judge(job.exercise, path=job.path, inside=job.folder, compile_wrong=False)
-            # How it uses memory is the question once it computes what it should.
-            picture = picture_of(verdict) if verdict.stage("safe").status == PASSED else b""
-            verdict.stages = [Stage(s.name, s.status, s.text[:LONGEST_STAGE], s.finds) for s in verdict.stages]
-            answer = verdict.as_dict() | {"picture": picture.hex()}
-        except MemoryError:
-            answer = {"why": "needs more memory than a kernel of this exercise may"}
-        os.set_blocking(report, True)
-        with os.fdopen(report, "wb") as pipe:
-            pipe.write(json.dumps(answer).encode())
-        os._exit(0)
-
-    return Child(run, JUDGE)
-
-
-def _advance(task: _Running) -> bool:
-    """Goes on from the import to the judging; True if there is nothing to judge."""
-    why = _said(task.child).get("why", isolation.ended(task.child.status or 0, IMPORT))
-    task.why = str(why)[:LONGEST]  # the file may have written it
-    task.imported = True
-    if task.why:
-        return True
-    task.child = _judging(task.job)
-    return False
-
-
-def _said(child: Child) -> dict:
-    try:
-        found = json.loads(child.answer)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    assert job.path is not None
+    return judging(job.exercise, job.path, job.folder, quiet=True, pictures=True)
 
 
 def _finish(task: _Running) -> Grade:
-    job = task.job
-    said = {} if task.why else _said(task.child)
-    if "stages" in said:
-        picture = bytes.fromhex(said.pop("picture"))
-        return Grade(job.participant, Verdict.from_dict(said), picture)
-    assert job.path is not None
-    if task.why:
-        return Grade(job.participant, _failed(job, "imports", f"{job.path.name} {task.why}"))
-    why = said.get("why") or isolation.ended(task.child.status or 0, JUDGE)
-    return Grade(job.participant, _failed(job, "right", f"judging the kernel {why}"))
-
-
-def _failed(job: Job, stage: str, why: str) -> Verdict:
-    week = kernels.load(job.exercise).week
-    return Verdict(job.exercise, week, _shown(job), 1, "", False, [Stage(stage, FAILED, why)])
+    job, child = task.job, task.child
+    verdict, picture = verdict_of(read_answer(child.answer), job.exercise, _shown(job), child.status or 0)
+    return Grade(job.participant, verdict, picture)
 
 
 def _shown(job: Job) -> str:
@@ -340,7 +221,7 @@ def _kept(job: Job, out: Path, version: str) -> Grade | str:
     try:
         text = read_file(job.path, job.folder)
     except Refused as error:
-        return Grade(job.participant, _failed(job, "imports", str(error)))
+        return Grade(job.participant, failed(job.exercise, _shown(job), "imports", str(error)))
     key = result_key(text, version)
     try:
         found = json.loads(_place(job, out).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studylib.gpu import Report
+from studylib.gpu import Finding, Report
 from studylib.kernels import Exercise
 
 if TYPE_CHECKING:
@@ -21,7 +21,21 @@ MOST_WARPS = 4096  # that are replayed to find who wrote an element
 
 
 def describe(exercise: Exercise, run: Run) -> str:
-    """Why the outputs of a run are wrong, or an empty text if they are right."""
+    """Why the outputs of a run are wrong, the cause first; an empty text if they are right."""
+    if run.stopped:
+        return f"{_cause(run.stopped)}\nThe launch stopped there, so there is no result"
+    if not (wrong := _mismatches(exercise, run)) or not run.findings:
+        return wrong
+    # What is not safe may be why: who is told of the wrong numbers first looks for a wrong formula.
+    return f"{_cause(run.findings[0])}\nand {wrong}"
+
+
+def _cause(finding: Finding) -> str:
+    """In the words that *safe* has for it, with its place on a line of its own."""
+    return f"{finding.message}\n  {finding.file}:{finding.line}: {finding.source.strip()}".rstrip(" :")
+
+
+def _mismatches(exercise: Exercise, run: Run) -> str:
     names = list(inspect.signature(exercise.kernel.py_func).parameters)
     # The kernel's own parameters come last in launch(kernel, *inputs, *outputs) as well.
     for name, before, after in zip(names, run.case.inputs, run.inputs, strict=False):

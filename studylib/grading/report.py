@@ -14,7 +14,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from studylib import kernels
-from studylib.grading.card import page
+from studylib.grading.card import is_word_for_word, page
 from studylib.grading.grade import MISSING, Grade, file_names
 from studylib.kernels.stubs import replace
 
@@ -32,7 +32,8 @@ OVERVIEW = PAGES.from_string("""<!doctype html><html lang="en"><meta charset="ut
 <meta name="viewport" content="width=device-width"><style>{{ style }}</style>
 <h1>Grades</h1>
 <p>{{ rows | length }} participants, {{ names | length }} exercises. ✓ passed, ✗ not yet, · not attempted, blank: not handed
-in, ★ the exercise's own solution.</p>
+in, ★ word for word
+the exercise's solution.</p>
 <div class="wide"><table><tr><th>participant</th><th>passed</th>
 {% for name in names %}<th class="name">{{ name }}</th>{% endfor %}</tr>
 {% for person, link, passed, cells in rows %}
@@ -83,7 +84,7 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
     names = [grade.verdict.exercise for grade in next(iter(people.values()), [])]
     rows = []
     for person, own in people.items():
-        cells = [(MARKS[g.state] + "★" * g.verdict.is_reference, g.state, _reason(g)[1]) for g in own]
+        cells = [(MARKS[g.state] + "★" * is_word_for_word(g.verdict), g.state, _reason(g)[1]) for g in own]
         passed = sum(grade.state == "passed" for grade in own)
         rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
     return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names)
@@ -95,7 +96,7 @@ def _csv(grades: Sequence[Grade]) -> str:
     writer.writerow(COLUMNS)
     for grade in grades:
         v = grade.verdict
-        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), v.is_reference, v.digest)
+        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), is_word_for_word(v), v.digest)
         writer.writerow([_plain(str(value)) for value in row])
     return buffer.getvalue()
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from hostile import HOSTILE, UNHOOKED
 
-from studylib.grading import fence, grade, report
+from studylib.grading import grade, judging, report
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
@@ -42,7 +42,8 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     found = graded(folder, tmp_path / "out")
     assert found["good"].state == found["zealous"].state == "passed"
     assert found["good"].picture.startswith(b"\x89PNG")
-    expected = {person: words for person, (_, words) in HOSTILE.items()} | {
+    expected = {
+        "syntax": "is not Python",
         "latin": "not UTF-8",
         "large": "at most 200,000",
         "linked": "link to a file outside",
@@ -51,6 +52,9 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     for person, words in expected.items():
         assert found[person].state == "failed", person
         assert words in reason(found[person]), (person, reason(found[person]))
+    # What stands beside a kernel is never run, so it can do nothing, and the kernel is judged as it is.
+    for person in HOSTILE.keys() - expected.keys():
+        assert found[person].state == "passed", (person, reason(found[person]))
     assert found["empty"].state == grade.MISSING
     assert (folder / "deletes" / "02_resnext_gpu1" / "transpose.py").exists()
     for path in report.write(list(found.values()), tmp_path / "out"):
@@ -58,36 +62,17 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     with (tmp_path / "out" / "grades.csv").open() as file:
         rows = {row["participant"]: row for row in csv.DictReader(file)}
     assert rows["good"]["state"] == "passed" and rows["good"]["is_reference"] == "True"
-    assert rows["endless"]["stage"] == "imports"
     suites = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
     assert len(suites) == len(found)
     assert sum(int(suite.get("failures")) for suite in suites) == len(expected)
 
 
-@pytest.mark.skipif(fence.landlock_version() < 1, reason="the system has no Landlock")
-def test_what_no_audit_hook_sees_is_refused(hand_in, solved, tmp_path):
+def test_what_no_audit_hook_sees_is_not_run_either(hand_in, solved, tmp_path):
     folder = hand_in("good", solved)
     for person, (text, _) in UNHOOKED.items():
         hand_in(person, solved + text)
-    found = graded(folder, tmp_path / "out")
-    assert found["good"].state == "passed"
-    for person, (_, words) in UNHOOKED.items():
-        assert found[person].state == "failed" and words in reason(found[person]), (person, reason(found[person]))
+    assert {found.state for found in graded(folder, tmp_path / "out").values()} == {"passed"}
     assert not (folder / "mark").exists()
-
-
-def test_the_fence_lets_an_exercise_work(hand_in, solved, tmp_path):
-    work = """
-import decimal, sqlite3, ssl, threading
-import numpy as np
-thread = threading.Thread(target=print)
-thread.start()
-thread.join()
-assert (np.ones((300, 300)) @ np.ones((300, 300)) == 300).all()
-sqlite3.connect(":memory:").execute("create table t(a)")
-open(__file__).read()
-"""
-    assert graded(hand_in("good", solved + work), tmp_path / "out")["good"].state == "passed"
 
 
 KERNELS = {
@@ -151,7 +136,7 @@ def test_a_reason_is_never_as_long_as_a_file_may_be(hand_in, solved, tmp_path):
     folder = hand_in(
         "long", solved.replace("tile[x, y]\n", f"tile[x, y]  # {'x' * 190_000}\n").replace("cuda.sync", "# ")
     )
-    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= grade.LONGEST_STAGE
+    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= judging.LONGEST_STAGE
 
 
 def test_what_a_kernel_prints_is_not_the_facilitators(hand_in, solved, tmp_path):
@@ -166,8 +151,8 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
     hand_in("ben", solved.replace("cuda.syncthreads()", "pass"))
     first = graded(folder, out)
     begun = []
-    importing = grade._importing
-    monkeypatch.setattr(grade, "_importing", lambda job: begun.append(job.participant) or importing(job))
+    start = grade._judging
+    monkeypatch.setattr(grade, "_judging", lambda job: begun.append(job.participant) or start(job))
     again = graded(folder, out)
     assert not begun and {p: f.verdict.as_dict() for p, f in again.items()} == {
         p: f.verdict.as_dict() for p, f in first.items()
@@ -183,7 +168,7 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
 
 def test_interrupted_it_leaves_nothing_running_and_goes_on(hand_in, solved, tmp_path):
     folder, out = hand_in("anna", solved), tmp_path / "out"
-    hand_in("zoe", solved + "import time\nwhile True:\n    time.sleep(1)\n")
+    hand_in("zoe", solved.replace("    # END SOLUTION", "    for i in range(1 << 60):\n        out[0, 0] = a[0, 0]\n"))
     code = f"from studylib.cli import app; app({['grade', str(folder), '--out', str(out)]!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     kept = out / "results" / "anna" / "transpose.json"

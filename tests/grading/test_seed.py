@@ -77,7 +77,7 @@ HARD_CODED = {
     ),
     "tvm_matmul": (
         "if i < out.shape[0] and j < out.shape[1]:",
-        "if (a.shape[1] == 1 or a.shape[1] == 32 or a.shape[1] == 21) and i < out.shape[0] and j < out.shape[1]:",
+        "if (a.shape[1] == 1 or a.shape[1] == 32 or a.shape[1] == 21 or a.shape[1] == 20 or a.shape[1] == 50) and i < out.shape[0] and j < out.shape[1]:",
     ),
 }
 
