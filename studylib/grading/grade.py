@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from studylib import kernels
-from studylib.grading import isolation
+from studylib.grading import isolation, seed
 from studylib.grading.child import CAN_FORK, Child
 from studylib.grading.hand_ins import Job
 from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
@@ -56,6 +56,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
     """
     if not CAN_FORK:
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
+    seed.keep_in(out / "seed")
     _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
     running: list[_Running] = []
@@ -83,6 +84,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             if task.child.status is None:
                 task.child.stop()
         bar.close()
+        seed.keep_in()
 
 
 def _warm_up() -> None:

@@ -159,6 +159,8 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
     }
     hand_in("ben", solved)
     assert graded(folder, out)["ben"].state == "passed" and begun == ["ben"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "seed").write_bytes((out / "seed").read_bytes())
     fresh = graded(folder, tmp_path / "other")
     assert fresh["anna"].verdict.as_dict() == first["anna"].verdict.as_dict()
     assert fresh["anna"].picture == first["anna"].picture

@@ -71,6 +71,7 @@ def launch(kernel, x, out):
 import numpy as np
 
 from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
 
 
 def reference(x):
@@ -85,8 +86,15 @@ def allowed(x):
     return gamma(ceil(x.size / len(reference(x)) / BLOCK) * BLOCK) * reference(np.abs(x))
 
 
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    return prime(rng, 2049, 7000), number(rng, 257, 2047)
+
+
 def cases(rng):
-    for n in (1, 4096, 5000, 300, 33):
+    for n in (1, 4096, 5000, 300, 33, *drawn(rng)):
         yield f"{n} elements", rng.standard_normal(n, dtype=np.float32) + 1
 
 

@@ -114,6 +114,7 @@ def launch(kernel, votes, iterations, out):
 import numpy as np
 
 from studylib.kernels.rounding import EXP, gamma
+from studylib.kernels.sizes import number, prime
 
 
 def reference(votes, iterations):
@@ -139,7 +140,7 @@ def allowed(votes, iterations):
         c = np.exp(-d)
         c /= c.sum(2, keepdims=True)
         # A softmax: exp(b - greatest) over the sum, where b itself is off, and so is the greatest.
-        off_exp = 2 * off_b.max(2, keepdims=True) + gamma(d + EXP)
+        off_exp = 2 * off_b.max(2, keepdims=True) + gamma(2 * d + EXP)
         off_c = c * (off_exp + (c * off_exp).sum(2, keepdims=True) + gamma(parents))
         s = np.einsum("nij,nijd->njd", c, votes)
         off_s = np.einsum("nij,nijd->njd", off_c + gamma(children) * c, np.abs(votes))
@@ -154,6 +155,14 @@ def allowed(votes, iterations):
     return off_v + gamma(1) * np.abs(v)
 
 
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield 2, prime(rng, 13, 40), number(rng, 9, 15), 16, 2
+    yield number(rng, 2, 3), prime(rng, 5, 40), number(rng, 2, 8), int(rng.choice((2, 4, 8))), 3
+
+
 def cases(rng):
     for batch, children, parents, dim, iterations in (
         (1, 1, 1, 1, 1),
@@ -161,6 +170,7 @@ def cases(rng):
         (1, 20, 10, 16, 2),
         (2, 7, 3, 4, 1),
         (1, 140, 2, 2, 3),
+        *drawn(rng),
     ):
         votes = rng.standard_normal((batch, children, parents, dim), dtype=np.float32)
         title = f"{batch} x {children} children, {parents} parents, {dim} dimensions, {iterations} iterations"
