@@ -164,11 +164,11 @@ def _panel(ax: Axes, layout: Layout, users: int, costs: bool) -> None:
     shades = owners / max(1, users - 1)
     # One collection, as a patch for each element would take ten times as long.
     corners = np.array([(0, 0), (layout.width, 0), (layout.width, 1), (0, 1)])
-    squares = np.stack([xs, ys], axis=1)[:, None] + corners
+    squares = list(np.stack([xs, ys], axis=1)[:, None] + corners)
     ax.add_collection(PolyCollection(squares, facecolors=COLOURS(shades), edgecolors="white", linewidths=0.4, zorder=1))
     inks = np.where(shades < 0.45, "white", "black")
     triangles = np.array([(0.65, 0), (1, 0), (1, 0.35)]) * (layout.width, 1)
-    marks = np.stack([xs, ys], axis=1)[shared][:, None] + triangles
+    marks = list(np.stack([xs, ys], axis=1)[shared][:, None] + triangles)
     ax.add_collection(PolyCollection(marks, facecolors=inks[shared], zorder=2))
     cell = layout.width * 72 * (PAGE - LEFT - RIGHT) / max(columns, BANKS)
     if len(str(users - 1)) * DIGIT < cell:

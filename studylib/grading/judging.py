@@ -81,8 +81,8 @@ def _place(error: BaseException) -> str:
     if not loops:
         return ""
     site = loops[0][1]
-    found = Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
-    return f": {found}"
+    running = Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
+    return f": {running}"
 
 
 def verdict_of(said: Any, name: str, path: str, status: int) -> tuple[Verdict, bytes]:

@@ -55,7 +55,7 @@ def test_mismatches_name_index_values_and_writer(solved, tmp_path):
     verdict = judged(solved.replace(SOURCE, "tile[x, y] + 1\n"), tmp_path)
     text = verdict.stage("right").text
     assert verdict.stage("right").status == "failed" and verdict.stage("budget").status == "skipped"
-    assert "case 1 x 1: out is wrong in 1 of 1 elements" in text
+    assert "case 1 x 1: out is wrong in 1 of 1 element\n" in text
     line = next(n for n, t in enumerate(solved.splitlines(), 1) if SOURCE.strip() in t)
     assert "out[0, 0]: got" in text and f"written by block (0, 0), thread (0, 0), line {line}" in text
 
