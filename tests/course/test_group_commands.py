@@ -215,6 +215,17 @@ def test_group_init_begins_another_run(study, group):
     assert "January 2027" in study("schedule").stdout
 
 
+def test_group_init_sets_the_dates_where_they_stand(study, group):
+    """Below the comment that explains them, not below the one on what may follow."""
+    path = group / "group.toml"
+    rest = [line for line in path.read_text().splitlines() if not line.startswith(("start", "weekday"))]
+    dates = ["# About dates.", "start = 2020-01-04  # old", 'weekday = "Saturday"', "# About the rest."]
+    path.write_text("\n".join([*dates, *rest]) + "\n")
+    assert study("group", "init", "--start", "2027-01-14", "--yes").exit_code == 0
+    wanted = ["# About dates.", "start = 2027-01-14", 'weekday = "Thursday"', "# About the rest."]
+    assert path.read_text().splitlines()[:4] == wanted
+
+
 def test_group_init_alone_leaves_a_run_without_dates_and_people(study, group):
     assert study("group", "init", "--yes").exit_code == 0
     everything = course.load()
