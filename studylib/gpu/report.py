@@ -60,7 +60,7 @@ class Report:
     global_reads_per_thread: int
     global_writes_per_thread: int
     _replay: Callable[[int, int, str | None], list[Request]] = field(repr=False)
-    stopped: Finding | None = None
+    stopped: Finding | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
