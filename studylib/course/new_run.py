@@ -65,7 +65,7 @@ def _group(path: Path, title: str, start: datetime.date | None, participants: li
     if title:
         document["title"] = title
     for name, value in kept.items():
-        document[name] = value  # in its place; what is said of the old value beside it goes
+        document[name] = value  # keeps its place; the comment on the old value goes
         document[name].trivia.comment = document[name].trivia.comment_ws = ""
     if participants:
         people = tomlkit.aot()

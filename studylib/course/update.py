@@ -23,8 +23,9 @@ def update(root: Path, today: date, say: Callable[[str], None]) -> None:
     """Bring the clone at `root` to the course's newest state; `say` gets each line of what is done.
 
     Where both have changed a file, one's own version is put away in mine/TODAY/ and the course's taken, except for
-    exercises that the course still has, where one's own stays. One's own commits are merged. Raises ValueError, and leaves everything as it
-    was, where there is no git, no branch or no remote, where it can't be reached, and where commits contradict.
+    exercises that the course still has, where one's own stays. One's own commits are merged. Raises ValueError, and
+    leaves everything as it was, where there is no git, no branch or no remote, where it can't be reached, and where
+    commits contradict.
     """
     source = _source(root)
     old, target = _git(root, "rev-parse", "HEAD"), _git(root, "rev-parse", source)
@@ -59,7 +60,7 @@ def is_exercise(path: str) -> bool:
 
 
 def _source(root: Path) -> str:
-    """The remote branch that has the course, such as origin/main, fetched. Raises ValueError where there is none."""
+    """The remote branch that has the course, such as origin/main, fetched. Raises ValueError if no remote has it."""
     top = _ask(root, "rev-parse", "--show-toplevel")
     if not top:
         raise ValueError(f"{root} is no git repository: get the course with git clone, then study update works")
@@ -127,7 +128,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _twin(path: str) -> str:
-    """The other file of a week's notebook; empty for what is none."""
+    """The other file of a week's notebook; empty for any other file."""
     pure = PurePosixPath(path)
     other = {".ipynb": ".py", ".py": ".ipynb"}.get(pure.suffix)
     return str(pure.with_suffix(other)) if other and pure.parts[0] == "weeks" else ""

@@ -16,7 +16,7 @@ from typing import Any
 
 from studylib.gpu.findings import Finding
 from studylib.grading import isolation
-from studylib.grading.child import Child, write_all
+from studylib.grading.child import CAN_FORK, Child, write_all
 from studylib.grading.isolation import JUDGE, ended
 from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, display_path, judge
 from studylib.kernels import load
@@ -109,7 +109,7 @@ def read_answer(answer: bytes) -> Any:
 
 def judge_apart(name: str, path: Path, *, pictures: bool, meanwhile: Callable[[], None]) -> tuple[Verdict, bytes]:
     """The verdict on one's own file, and the picture, from a process with limits; where there is no fork, with one of time."""
-    if hasattr(os, "fork"):
+    if CAN_FORK:
         isolation.warm_up()
         child = judging(name, path, quiet=False, pictures=pictures)
         answer = child.wait(meanwhile)
