@@ -169,7 +169,7 @@ def _panel(ax: Axes, layout: Layout, users: int, costs: bool) -> None:
     inks = np.where(shades < 0.45, "white", "black")
     triangles = np.array([(0.65, 0), (1, 0), (1, 0.35)]) * (layout.width, 1)
     marks = np.stack([xs, ys], axis=1)[shared][:, None] + triangles
-    ax.add_collection(PolyCollection(marks, facecolors=inks[shared], zorder=2))
+    ax.add_collection(PolyCollection(list(marks), facecolors=inks[shared], zorder=2))
     cell = layout.width * 72 * (PAGE - LEFT - RIGHT) / max(columns, BANKS)
     if len(str(users - 1)) * DIGIT < cell:
         for x, y, user, ink in zip(xs, ys, owners, inks, strict=True):
