@@ -292,6 +292,8 @@ def test_a_terminal_in_jupyterlab_started_without_one_finds_study(course, monkey
     environment = bootstrap.environment() | {"HOME": str(course)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str(bootstrap.BIN / "study")
+
+
 @pytest.mark.parametrize(("after", "kept"), [("numpy==1\n", True), ("numpy==2\n", False)])
 def test_the_lock_keeps_what_was_run_only_while_every_pin_stays(after, kept):
     ran = bootstrap.RAN + "Python 3.12.1, numpy 1; Linux x86_64"
