@@ -33,7 +33,7 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
     except (TypeError, ValueError) as error:
         code = function.__code__
         finding = Finding("launch", str(error), display_name(code.co_filename), code.co_firstlineno, 1)
-        return Report(title, _tuple(grid), _tuple(block), [finding], [], 0, 0, _Replay(None, None, ()))
+        return Report(title, _tuple(grid), _tuple(block), [finding], [], 0, 0, _Replay(None, None, ()), finding)
     before = _copied(args)
     checks = Checks(geometry)
     fatal: list[Finding] = []
@@ -54,6 +54,7 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
         checks.reads,
         checks.writes,
         _Replay(typed, geometry, before),
+        fatal[0] if fatal else None,
     )
 
 

@@ -55,8 +55,11 @@ def compile(
     _occupancy.limits(cc)
     if block is not None:
         _occupancy.threads_per_block(block)
-    ptx = to_ptx(kernel, *args, cc=cc)
-    return assembled(kernel, ptx, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)
+    try:
+        ptx = to_ptx(kernel, *args, cc=cc)
+        return assembled(kernel, ptx, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)
+    except CompileError as error:
+        raise error.with_traceback(None) from None
 
 
 def to_ptx(kernel: Any, *args: Any, cc: tuple[int, int]) -> str:

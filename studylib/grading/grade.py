@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gc
 import hashlib
 import json
 import os
-import re
-import subprocess
 import sys
 import time
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from tqdm import tqdm
 
 from studylib import kernels
-from studylib.grading import isolation
+from studylib.grading import isolation, seed
 from studylib.grading.child import CAN_FORK, Child
+from studylib.grading.hand_ins import Job
 from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
-from studylib.grading.source import MAX_BYTES, Refused, read_file
+from studylib.grading.source import Refused, read_file
 from studylib.grading.verdict import Verdict, judge
-from studylib.kernels.stubs import EXERCISES, replace
+from studylib.kernels.stubs import replace
 
 MISSING = "not handed in"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One exercise of one participant. folder: the participant's; path: of the file, None if there is none."""
-
-    participant: str
-    exercise: str
-    folder: Path
-    path: Path | None
 
 
 @dataclass(frozen=True)
@@ -52,81 +38,6 @@ class Grade:
     def state(self) -> str:
         """'passed', 'failed', 'not attempted' or 'not handed in'."""
         return self.verdict.state if self.verdict.stages else MISSING
-
-
-def jobs_in(folder: Path, chosen: list[str]) -> list[Job]:
-    """All exercises of all participants: each folder in `folder` is one. Raises ValueError if there is none."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; expected one with a folder for each participant")
-    people = sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink() and not p.name.startswith("."))
-    if not people:
-        raise ValueError(f"{folder} has no folders; expected one for each participant")
-    return [Job(person.name, name, person, _file(person, name)) for person in people for name in chosen]
-
-
-def _file(person: Path, name: str) -> Path | None:
-    week = kernels.load(name).week
-    for place in (person / "exercises" / week, person / week, person):
-        if os.path.lexists(place / f"{name}.py"):
-            return place / f"{name}.py"
-    return None
-
-
-def check_out(pattern: str, folder: Path) -> Path:
-    """Writes the exercises of every git branch that fits the pattern to a folder each; raises ValueError if none does.
-
-    Only they are asked for, one by one: a branch may hold a tree that never ends, or gigabytes that pack well.
-    """
-    listed = _git("for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes").decode().splitlines()
-    branches: dict[str, str] = {}
-    for reference in listed:
-        _, kind, short = reference.split("/", 2)
-        # origin/group/anna fits group/* too
-        for name in (short, short.partition("/")[2]) if kind == "remotes" else (short,):
-            if fnmatch.fnmatch(name, pattern):
-                branches.setdefault(name, reference)
-    if not branches:
-        raise ValueError(f"no git branch fits {pattern!r}")
-    wanted = [f"exercises/{kernels.load(name).week}/{name}.py" for name in kernels.names()]
-    names = file_names(branches)
-    for name, reference in branches.items():
-        target = folder / names[name]
-        target.mkdir(parents=True, exist_ok=True)
-        for entry in _git("ls-tree", "-l", "-z", reference, "--", *wanted).decode().split("\0")[:-1]:
-            facts, _, path = entry.partition("\t")
-            mode, _, blob, size = facts.split()
-            if mode.startswith("100"):  # a file, neither a link nor a folder
-                _write_blob(target / path, blob, int(size))
-    return folder
-
-
-def _write_blob(path: Path, blob: str, size: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if size <= MAX_BYTES:
-        path.write_bytes(_git("cat-file", "blob", blob))
-    else:
-        with path.open("wb") as file:
-            file.truncate(min(size, 1 << 30))  # takes no room, and is refused for its size
-
-
-def file_names(names: Iterable[str]) -> dict[str, str]:
-    """For each name another that any file system takes, and no two the same, also where case does not count."""
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        short = unicodedata.normalize("NFC", re.sub(r"[^\w.=-]", "_", name))[:40]
-        numbered = (f"{short}-{n}" if n > 1 else short for n in count(1))
-        taken = {other.casefold() for other in found.values()}
-        found[name] = next(new for new in numbered if new.casefold() not in taken)
-    return found
-
-
-def _git(*arguments: str) -> bytes:
-    try:
-        return subprocess.run(["git", "-C", EXERCISES.parent, *arguments], check=True, capture_output=True).stdout
-    except FileNotFoundError:
-        raise ValueError("git is not installed, and --branches needs it") from None
-    except subprocess.CalledProcessError as error:
-        raise ValueError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
 
 
 @dataclass
@@ -145,6 +56,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
     """
     if not CAN_FORK:
         raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
+    seed.keep_in(out / "seed")
     _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
     running: list[_Running] = []
@@ -172,6 +84,7 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             if task.child.status is None:
                 task.child.stop()
         bar.close()
+        seed.keep_in()
 
 
 def _warm_up() -> None:
@@ -215,7 +128,8 @@ def _kept(job: Job, out: Path, version: str) -> Grade | str:
     """What needs no process: a result of an earlier run, a file that is missing or cannot be read. Or the result's key."""
     week = kernels.load(job.exercise).week
     if job.path is None:
-        return Grade(job.participant, Verdict(job.exercise, week, "", 1, "", False, []))
+        notes = [job.instead] if job.instead else []
+        return Grade(job.participant, Verdict(job.exercise, week, "", 1, "", False, [], notes))
     try:
         text = read_file(job.path, job.folder)
     except Refused as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 from studylib.gpu.findings import Finding
 from studylib.grading import isolation
-from studylib.grading.child import Child, write_all
+from studylib.grading.child import CAN_FORK, Child, write_all
 from studylib.grading.isolation import JUDGE, ended
 from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, display_path, judge
 from studylib.kernels import load
@@ -81,8 +81,8 @@ def _place(error: BaseException) -> str:
     if not loops:
         return ""
     site = loops[0][1]
-    found = Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
-    return f": {found}"
+    running = Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
+    return f": {running}"
 
 
 def verdict_of(said: Any, name: str, path: str, status: int) -> tuple[Verdict, bytes]:
@@ -109,7 +109,7 @@ def read_answer(answer: bytes) -> Any:
 
 def judge_apart(name: str, path: Path, *, pictures: bool, meanwhile: Callable[[], None]) -> tuple[Verdict, bytes]:
     """The verdict on one's own file, and the picture, from a process with limits; where there is no fork, with one of time."""
-    if hasattr(os, "fork"):
+    if CAN_FORK:
         isolation.warm_up()
         child = judging(name, path, quiet=False, pictures=pictures)
         answer = child.wait(meanwhile)

@@ -29,7 +29,8 @@ def _judged(name: str, path: Path | None, pictures: bool) -> tuple[Verdict, byte
 
 def _working(name: str) -> Callable[[], None]:
     """Says once, after a second, that a kernel is being judged."""
-    begun, said = time.monotonic(), []
+    begun = time.monotonic()
+    said: list[bool] = []
 
     def meanwhile() -> None:
         if not said and time.monotonic() - begun > PATIENCE:

@@ -13,9 +13,7 @@ import hashlib
 import importlib
 import linecache
 import math
-import operator
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from studylib.gpu.source import OPERATORS
 from studylib.grading.vetting import MODULES, Refused, check_depth
 
 MAX_BYTES = 200_000
@@ -34,26 +33,6 @@ TYPES = {"bool_", "float16", "float32", "float64", "int8", "int16", "int32", "in
     f"uint{bits}" for bits in (8, 16, 32, 64)
 }
 JIT_OPTIONS = {"device", "inline", "fastmath", "max_registers", "lineinfo", "opt", "debug"}
-BINARY: dict[type, Callable] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-    ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift,
-}
-UNARY: dict[type, Callable] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-    ast.Not: operator.not_,
-}
 
 
 @dataclass(frozen=True)
@@ -257,8 +236,8 @@ def _compute(expression: ast.expr, namespace: dict) -> Any:
         parts = [_value(element, namespace) for element in expression.elts]
         return tuple(parts) if isinstance(expression, ast.Tuple) else parts
     elif isinstance(expression, ast.UnaryOp):
-        return UNARY[type(expression.op)](_value(expression.operand, namespace))
-    elif isinstance(expression, ast.BinOp) and type(expression.op) in BINARY:
+        return OPERATORS[type(expression.op)](_value(expression.operand, namespace))
+    elif isinstance(expression, ast.BinOp) and type(expression.op) in OPERATORS:
         return _binary(expression, namespace)
     elif isinstance(expression, ast.Attribute):
         if path := _dotted(expression, namespace):
@@ -285,7 +264,7 @@ def _binary(expression: ast.BinOp, namespace: dict) -> Any:
             raise Refused(f"{ast.unparse(expression)[:60]} has more than {MOST_ELEMENTS:,} elements")
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and left.shape != right.shape:
         raise Refused(f"{ast.unparse(expression)[:60]}: the arrays have different shapes")
-    return BINARY[type(expression.op)](left, right)
+    return OPERATORS[type(expression.op)](left, right)
 
 
 def _call(expression: ast.Call, namespace: dict) -> Any:

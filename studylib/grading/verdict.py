@@ -14,6 +14,7 @@ import numpy as np
 
 from studylib import gpu
 from studylib.gpu.source import Source, display_name
+from studylib.grading import seed
 from studylib.grading.apart import compile_apart
 from studylib.grading.budget import judge_budget
 from studylib.grading.mismatches import describe
@@ -117,8 +118,9 @@ def judge(
     """The verdict on a kernel, or on that of a file (by default the participant's, in exercises/).
 
     ccs: compute capabilities that it is compiled for. compile_wrong: whether also a kernel that is not right is compiled,
-    which takes most of the time. inside: the folder that the file must lie in. The inputs are drawn from the submission's
-    own hash, so no table of answers can fit them, and the same file always meets the same ones.
+    which takes most of the time. inside: the folder that the file must lie in. The inputs, and some of their sizes, are
+    drawn from the submission's hash and a key that the grader keeps (see `seed`): no file can be made to fit them, and the
+    same file always meets the same ones.
     Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
     """
     if isinstance(exercise, str):
@@ -186,7 +188,7 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
     except Refused as error:
         verdict.stages.append(Stage("compiles", FAILED, str(error)))
         return verdict
-    cases = exercise.cases(np.random.default_rng(int(digest[:15], 16)))
+    cases = exercise.cases(seed.draws(digest))
     runs = [run(exercise, kernel, case) for case in cases]
     right = _right(exercise, runs)
     compiled = Stage("compiles", SKIPPED, "compiled once the kernel is right")
@@ -244,6 +246,11 @@ class Run:
     def findings(self) -> list[gpu.Finding]:
         return [finding for report in self.reports for finding in report.findings]
 
+    @property
+    def stopped(self) -> gpu.Finding | None:
+        """What the first launch that did not run to its end stopped for."""
+        return next((report.stopped for report in self.reports if report.stopped), None)
+
 
 class _Launcher:
     """Stands where the kernel stands in `launch`; each launch goes to `start(grid, block, shared_bytes, args)`."""
@@ -299,11 +306,9 @@ def _compiles(exercise: Exercise, kernel, case: Case, ccs, compiler) -> Stage:
 
 def _right(exercise: Exercise, runs: list[Run]) -> Stage:
     for run in runs:
-        where = f"case {run.case.title}: "
-        if stopped := next((f for f in run.findings if f.kind in ("unsupported", "launch", "endless-loop")), None):
-            return Stage("right", FAILED, f"{where}did not run to its end: {stopped}", (stopped.kind,))
         if wrong := describe(exercise, run):
-            return Stage("right", FAILED, where + wrong)
+            kinds = (run.stopped.kind,) if run.stopped else ()
+            return Stage("right", FAILED, f"case {run.case.title}: {wrong}", kinds)
     return Stage("right", PASSED, f"{len(runs)} cases: {', '.join(run.case.title for run in runs)}")
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from hostile import HOSTILE, UNHOOKED
 
-from studylib.grading import grade, judging, report
+from studylib.grading import grade, hand_ins, judging, report
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
@@ -20,7 +20,7 @@ NAMES = ["transpose"]
 
 
 def graded(folder, out):
-    return {found.participant: found for found in grade.grade(grade.jobs_in(folder, NAMES), out)}
+    return {found.participant: found for found in grade.grade(hand_ins.jobs_in(folder, NAMES, out), out)}
 
 
 def reason(found):
@@ -57,7 +57,7 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
         assert found[person].state == "passed", (person, reason(found[person]))
     assert found["empty"].state == grade.MISSING
     assert (folder / "deletes" / "02_resnext_gpu1" / "transpose.py").exists()
-    for path in report.write(list(found.values()), tmp_path / "out"):
+    for path in report.write(list(found.values()), tmp_path / "out", folder):
         assert path.stat().st_size
     with (tmp_path / "out" / "grades.csv").open() as file:
         rows = {row["participant"]: row for row in csv.DictReader(file)}
@@ -159,6 +159,8 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
     }
     hand_in("ben", solved)
     assert graded(folder, out)["ben"].state == "passed" and begun == ["ben"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "seed").write_bytes((out / "seed").read_bytes())
     fresh = graded(folder, tmp_path / "other")
     assert fresh["anna"].verdict.as_dict() == first["anna"].verdict.as_dict()
     assert fresh["anna"].picture == first["anna"].picture
@@ -199,13 +201,13 @@ def test_branches(hand_in, solved, tmp_path, monkeypatch):
     path.symlink_to("/etc/passwd")
     git("commit", "-am", "a link")
     git("checkout", "-b", "other")
-    monkeypatch.setattr(grade, "EXERCISES", repository / "exercises")
-    folder = grade.check_out("group/*", tmp_path / "out")
+    monkeypatch.setattr(hand_ins, "EXERCISES", repository / "exercises")
+    folder = hand_ins.check_out("group/*", tmp_path / "out")
     assert sorted(p.name for p in folder.iterdir()) == ["group_anna", "group_ben"]
     found = graded(folder, tmp_path / "grades")
     assert found["group_anna"].state == "passed" and found["group_ben"].state == grade.MISSING
     with pytest.raises(ValueError, match="no git branch fits 'nobody'"):
-        grade.check_out("nobody", tmp_path / "none")
+        hand_ins.check_out("nobody", tmp_path / "none")
 
 
 def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypatch):
@@ -235,8 +237,8 @@ def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypa
     branch("group/nothing", None)
     branch("group/" + "long" * 50, solved.encode())
     branch("group/zeros", bytes(1 << 24))
-    monkeypatch.setattr(grade, "EXERCISES", repository / "exercises")
-    folder = grade.check_out("group/*", tmp_path / "out")
+    monkeypatch.setattr(hand_ins, "EXERCISES", repository / "exercises")
+    folder = hand_ins.check_out("group/*", tmp_path / "out")
     texts = {path.name: path / place for path in folder.iterdir()}
     assert texts["group_a_b"].read_text() == solved and texts["group_a_b-2"].read_text() == "# another's\n"
     assert len(texts) == 5 and not texts["group_nothing"].exists()
@@ -245,17 +247,10 @@ def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypa
     assert [f.state for f in found.values()].count("passed") == 2
 
 
-def test_folders_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match="is not a folder"):
-        grade.jobs_in(tmp_path / "absent", NAMES)
-    with pytest.raises(ValueError, match="has no folders"):
-        grade.jobs_in(tmp_path, NAMES)
-
-
 def test_the_report_shows_hostile_names_as_text(hand_in, solved, tmp_path):
     folder = hand_in("<b>=1+1", solved)
     hand_in("=cmd", stub(load("transpose")))
-    report.write(list(graded(folder, tmp_path / "out").values()), tmp_path / "out")
+    report.write(list(graded(folder, tmp_path / "out").values()), tmp_path / "out", folder)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;b&gt;=1+1" in page and "<b>=1" not in page
     assert "'=cmd" in (tmp_path / "out" / "grades.csv").read_text()
@@ -281,7 +276,7 @@ def test_the_report_takes_any_name(tmp_path):
         except OSError:
             pytest.skip("this file system does not take every name")
     found = list(graded(tmp_path / "group", tmp_path / "out").values())
-    report.write(found, tmp_path / "out")
+    report.write(found, tmp_path / "out", tmp_path / "group")
     pages = [path.name for path in (tmp_path / "out" / "participants").iterdir()]
     assert len({name.casefold() for name in pages}) == len(NAMES_OF_FOLDERS)
     ElementTree.parse(tmp_path / "out" / "junit.xml")

@@ -1,6 +1,5 @@
 """Judging ends: with a finding at its line for an endless loop, with a verdict where memory, time or the stack run out."""
 
-
 import pytest
 
 from studylib.grading import isolation, judging, local
