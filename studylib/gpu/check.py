@@ -8,9 +8,10 @@ from studylib.gpu.checks import Checks, Count
 from studylib.gpu.device import DeviceArray
 from studylib.gpu.endless import waits
 from studylib.gpu.findings import Finding, KernelError
-from studylib.gpu.interpreter import Typed
+from studylib.gpu.frame import Typed
+from studylib.gpu.hardware import warps_in
 from studylib.gpu.launch import bind, function_of, infer, make_grid, run
-from studylib.gpu.machine import WARP, Grid, chunks
+from studylib.gpu.machine import Grid, chunks
 from studylib.gpu.memory import Array
 from studylib.gpu.report import Access, Report
 from studylib.gpu.source import Source, display_name
@@ -99,7 +100,7 @@ class _Replay:
     def __call__(self, line: int, warp: int, file: str | None) -> list[Request]:
         if self.typed is None or self.grid is None:
             return []
-        warps = -(-self.grid.threads // WARP)
+        warps = warps_in(self.grid.threads)
         if not 0 <= warp < warps * self.grid.blocks:
             raise ValueError(f"the launch has {warps * self.grid.blocks:,} warps, counted from 0; got {warp}")
         block, within = divmod(warp, warps)

@@ -3,7 +3,8 @@
 import html
 import linecache
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from studylib.gpu.source import display_name
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,5 @@ class Compiled:
 
 def source_line(file: str, line: int) -> str:
     """`kernels.py, line 12: s = 0.0`, or without the text where the source cannot be found."""
-    # Jupyter compiles a cell from a file whose name means nothing to its reader.
-    name = "notebook cell" if "ipykernel_" in file or file.startswith("<") else Path(file).name
     text = linecache.getline(file, line).strip()
-    return f"{name}, line {line}" + (f": {text}" if text else "")
+    return f"{display_name(file)}, line {line}" + (f": {text}" if text else "")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studylib.gpu.findings import Site, stop
+from studylib.gpu.frame import Typed
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
-
-if TYPE_CHECKING:
-    from studylib.gpu.interpreter import Typed
 
 LIMIT = 1_000_000  # rounds, after which a loop is given up even if its state still changes
 EVERY = 64  # rounds between two looks at the state

@@ -6,20 +6,19 @@ import ast
 import builtins
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from studylib.gpu import mathlib, types
+from studylib.gpu.frame import Frame
+from studylib.gpu.hardware import WARP
 from studylib.gpu.intrinsics import INTRINSICS, NAMES
 from studylib.gpu.lanes import Mask
+from studylib.gpu.machine import Machine
 from studylib.gpu.memory import Array, Memory, row_strides
 from studylib.gpu.source import MISSING
 from studylib.gpu.values import CONFLICT, Partial, convert, is_number
-
-if TYPE_CHECKING:
-    from studylib.gpu.interpreter import Frame
-    from studylib.gpu.machine import Machine
 
 BUILTINS: dict[Callable, Callable] = {
     builtins.abs: types.absolute,
@@ -292,7 +291,7 @@ class Expressions:
         if path == "laneid":
             return self.machine.lane_id.astype(np.int32)
         if path == "warpsize":
-            return np.int32(32)
+            return np.int32(WARP)
         self.reject(f"cuda.{path} is not supported by the emulator", node)
 
     # -- calls

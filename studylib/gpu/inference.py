@@ -15,15 +15,14 @@ import numpy as np
 
 from studylib.gpu import types
 from studylib.gpu.findings import KernelError, stop
-from studylib.gpu.interpreter import Arm, Frame, Typed, Variables
+from studylib.gpu.frame import Arm, Frame, Typed, Variables
+from studylib.gpu.hardware import SHARED_PER_BLOCK
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Grid, Machine
 from studylib.gpu.memory import Array, Memory
 from studylib.gpu.pruning import Pruning
 from studylib.gpu.source import MISSING, Source
 from studylib.gpu.values import CONFLICT, is_number
-
-SHARED_LIMIT = 48 * 1024  # bytes a block; what every GPU grants without being asked
 
 
 class Reach(Mask):
@@ -294,8 +293,8 @@ class Inference(Pruning):
 
     def _check_shared(self, node: ast.AST) -> None:
         total = sum(self.shared.values()) + self.machine.grid.shared_bytes
-        if total > SHARED_LIMIT:
-            message = f"{total:,} bytes of shared memory per block; the limit is {SHARED_LIMIT:,}"
+        if total > SHARED_PER_BLOCK:
+            message = f"{total:,} bytes of shared memory per block; the limit is {SHARED_PER_BLOCK:,}"
             self.fail("shared-memory-limit", message, node)
 
     # -- device functions

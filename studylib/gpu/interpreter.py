@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -18,49 +17,12 @@ from studylib.gpu import types
 from studylib.gpu.endless import LoopGuard
 from studylib.gpu.expressions import Expressions, methods
 from studylib.gpu.findings import Site, stop
-from studylib.gpu.lanes import Mask, union_of
+from studylib.gpu.frame import Arm, Frame
+from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
 from studylib.gpu.memory import Array, LocalMemory, SharedMemory
-from studylib.gpu.source import MISSING, Source
+from studylib.gpu.source import MISSING
 from studylib.gpu.values import CONFLICT, Partial, convert, is_number
-
-Variables = dict[str, Any]
-Arm = tuple[Mask, Variables]
-
-
-@dataclass(eq=False)
-class Typed:
-    """A function with the types that one combination of argument types gives it; what the inference found.
-
-    casts: where paths meet, the types of the variables that differ between them. values: the type of an
-    expression. calls, arrays: what a call runs or declares. All by the id of the syntax node.
-    """
-
-    source: Source
-    casts: dict[tuple[int, str], Variables] = field(default_factory=dict)
-    values: dict[int, Any] = field(default_factory=dict)
-    calls: dict[int, Typed] = field(default_factory=dict)
-    arrays: dict[int, tuple[tuple[int, ...], np.dtype, str]] = field(default_factory=dict)
-    globals: Variables = field(default_factory=dict)
-    paths: dict[int, str | None] = field(default_factory=dict)
-    result: Any = None
-    result_value: Any = None
-
-
-@dataclass(eq=False)
-class Frame:
-    """One call of a function: its variables, the loops it is in, and the values it has returned so far."""
-
-    typed: Typed
-    variables: Variables
-    is_kernel: bool = False
-    loops: list[tuple[list[Arm], list[Arm]]] = field(default_factory=list)  # (breaks, continues) of each
-    returns: list[tuple[Mask, Any]] = field(default_factory=list)
-    locals: dict[Hashable, Array] = field(default_factory=dict)
-
-    @property
-    def source(self) -> Source:
-        return self.typed.source
 
 
 class Interpreter(Expressions):
@@ -337,7 +299,7 @@ class Interpreter(Expressions):
         done, value = returns[0]
         for mask_b, b in returns[1:]:
             value = value if value is b else self.choose(done, value, mask_b, b, node)
-            done = union_of([done, mask_b], self.nobody)
+            done = done.union(mask_b)
         return convert(value, typed.result)
 
 

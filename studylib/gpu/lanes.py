@@ -48,11 +48,3 @@ class Mask:
         if np.ndim(values) == 0:
             return np.full(self.count, values)
         return values if self.full else values.take(self.indices)
-
-
-def union_of(masks: list[Mask], nobody: Mask) -> Mask:
-    """The lanes that are in any of the masks."""
-    result = nobody
-    for mask in masks:
-        result = result.union(mask)
-    return result

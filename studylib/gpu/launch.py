@@ -13,14 +13,15 @@ from studylib.gpu import types
 from studylib.gpu.device import DeviceArray
 from studylib.gpu.endless import waits
 from studylib.gpu.findings import KernelError
+from studylib.gpu.frame import Frame, Typed
+from studylib.gpu.hardware import MAX_BLOCK, MAX_GRID, MAX_THREADS_PER_BLOCK
 from studylib.gpu.inference import Inference, TypedArray
-from studylib.gpu.interpreter import Frame, Interpreter, Typed
+from studylib.gpu.interpreter import Interpreter
 from studylib.gpu.machine import Grid, Machine, chunks
 from studylib.gpu.memory import Array, Memory
 from studylib.gpu.source import Source
 
-LIMITS = {"block": (1024, 1024, 64), "grid": (2**31 - 1, 65535, 65535)}
-MAX_THREADS = 1024
+LIMITS = {"block": MAX_BLOCK, "grid": MAX_GRID}
 MAX_PRINTED = 1000  # lines of print() a launch; a GPU keeps one megabyte
 
 
@@ -44,8 +45,8 @@ def make_grid(grid, block, shared_bytes: int = 0) -> Grid:
                 what = "blocks" if name == "grid" else "threads"
                 raise ValueError(f"a {name} of {given!r}: the number of {what} along an axis is 1 to {limit:,}")
         extents[name] = tuple(int(n) for n in dims)
-    if math.prod(extents["block"]) > MAX_THREADS:
-        raise ValueError(f"{math.prod(extents['block']):,} threads per block; the limit is {MAX_THREADS:,}")
+    if math.prod(extents["block"]) > MAX_THREADS_PER_BLOCK:
+        raise ValueError(f"{math.prod(extents['block']):,} threads per block; the limit is {MAX_THREADS_PER_BLOCK:,}")
     if not isinstance(shared_bytes, int | np.integer) or shared_bytes < 0:
         raise ValueError(f"dynamic shared memory is a number of bytes, got {shared_bytes!r}")
     return Grid(extents["grid"], extents["block"], int(shared_bytes))

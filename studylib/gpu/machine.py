@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from studylib.gpu.findings import KernelError
+from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.lanes import Mask
 
-WARP = 32
 CHUNK = 1 << 14  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
 
 
@@ -176,7 +176,7 @@ class Machine:
         """The inverse of `warps`."""
         if self.grid.threads % WARP == 0:
             return rows.reshape(-1)
-        width = -(-self.grid.threads // WARP) * WARP
+        width = warps_in(self.grid.threads) * WARP
         return rows.reshape(self.blocks, width)[:, : self.grid.threads].reshape(-1)
 
     def by_block(self, values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from studylib.gpu import atomics
 from studylib.gpu.findings import Site, stop
+from studylib.gpu.hardware import BANKS
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
 from studylib.gpu.types import cast
@@ -84,7 +85,7 @@ class SharedMemory(Memory):
 
     def __init__(self, name: str, dtype: np.dtype, shape: tuple[int, ...], machine: Machine):
         # A whole number of bank rows apart, so that every block's copy starts at bank 0, as on the GPU.
-        self.spacing = -(-max(1, math.prod(shape)) // 32) * 32
+        self.spacing = -(-max(1, math.prod(shape)) // BANKS) * BANKS
         super().__init__(name, "shared", _garbage(self.spacing * machine.blocks, dtype), shape, row_strides(shape))
         self.offset = 0 if machine.blocks == 1 else machine.block * self.spacing
         self.loaded = self.stored = True

@@ -14,12 +14,11 @@ import math
 from operator import index
 from typing import NamedTuple
 
-WARP = 32
-MAX_THREADS_PER_BLOCK = 1024
+from studylib.gpu.hardware import MAX_THREADS_PER_BLOCK, SHARED_PER_BLOCK, WARP, warps_in
+
 REGISTERS = 65536  # 32-bit, per SM and at most per block, on every compute capability listed here
 REGISTER_UNIT = 256  # a warp's registers are rounded up to this
 PARTITIONS = 4  # a warp lives in one of four quarters of the SM, each with a quarter of the registers
-SHARED_PER_BLOCK = 48 * 1024  # without the opt-in that Numba-CUDA does not make
 
 
 class Limits(NamedTuple):
@@ -80,7 +79,7 @@ def occupancy(cc: tuple[int, int], registers: int, shared_bytes: int, block: int
     Raises ValueError for an unknown compute capability or an impossible block.
     """
     sm = limits(cc)
-    warps = -(-threads_per_block(block) // WARP)
+    warps = warps_in(threads_per_block(block))
     fits = {
         "warps": sm.warps // warps,
         "blocks": sm.blocks,

@@ -12,8 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from studylib.gpu.machine import WARP
-from studylib.gpu.traffic import BANKS, SECTOR, WORD
+from studylib.gpu.hardware import BANKS, SECTOR, WARP, WORD
 
 WIDEST = 64  # columns of an array that are drawn as they lie; a wider reach is drawn in memory order
 MOST_ROWS = 36  # of a panel; of a longer reach only rows that are touched are drawn, the first so many

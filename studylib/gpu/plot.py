@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from studylib.gpu.machine import WARP
+from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.picture import Accesses, draw, verdict
 from studylib.gpu.report import Access, Report
 from studylib.gpu.trace import Request
@@ -93,7 +93,7 @@ def _site(request: Request) -> tuple[int, str, str]:
 
 def _who(report: Report, warp: int) -> str:
     threads = math.prod(report.block)
-    block, within = divmod(warp, -(-threads // WARP))
+    block, within = divmod(warp, warps_in(threads))
     place = tuple(int(i) for i in np.unravel_index(block, report.grid[::-1]))[::-1]
     name = place[0] if len(place) == 1 else place
     return f"warp {warp}: block {name}, threads {within * WARP} to {min(threads, (within + 1) * WARP) - 1}"
@@ -131,7 +131,7 @@ def _sliders(report: Report, access: Access, thread: int | None) -> Any:
     import ipywidgets
     from IPython.display import display
 
-    warps = -(-math.prod(report.block) // WARP) * math.prod(report.grid)
+    warps = warps_in(math.prod(report.block)) * math.prod(report.grid)
     choose_warp = ipywidgets.IntSlider(min=0, max=warps - 1, continuous_update=False)
     choose_request = ipywidgets.IntSlider(min=0, max=0, continuous_update=False)
 

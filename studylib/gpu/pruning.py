@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu.interpreter import Frame, Interpreter
+from studylib.gpu.frame import Frame
+from studylib.gpu.interpreter import Interpreter
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
 from studylib.gpu.values import is_number

@@ -16,8 +16,9 @@ import numpy as np
 
 from studylib.gpu.fences import Fences
 from studylib.gpu.findings import KernelError, Site, stop
+from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.lanes import Mask
-from studylib.gpu.machine import WARP, Grid, Machine
+from studylib.gpu.machine import Grid, Machine
 from studylib.gpu.memory import Memory
 
 NOBODY = -1
@@ -30,7 +31,7 @@ class Order:
 
     def __init__(self, machine: Machine):
         self.threads, self.first = machine.grid.threads, machine.first
-        self.warps = -(-self.threads // WARP)
+        self.warps = warps_in(self.threads)
         # The events at which each block, and each warp, passed its last barrier.
         self.barrier = np.zeros(machine.blocks, np.int64)
         self.warp_barrier = np.zeros(machine.blocks * self.warps, np.int64)

@@ -56,7 +56,7 @@ class Source:
 
 
 def display_name(path: str) -> str:
-    """The file's name as a reader knows it; Jupyter compiles a cell from a file that means nothing to him."""
+    """The file's name as a reader knows it; Jupyter compiles a cell from a file that means nothing to them."""
     return "notebook cell" if "ipykernel_" in path or path.startswith("<") else Path(path).name
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from studylib.gpu import types
 from studylib.gpu.findings import stop
+from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.lanes import Mask
-from studylib.gpu.machine import WARP
 
 FULL_WARP = 0xFFFFFFFF
 LANES = np.arange(WARP)
@@ -114,8 +114,7 @@ def _lane_of(machine, rows: np.ndarray, instead: int | None = None) -> int:
     """The chunk's lane of the first true place of a (warps, 32) matrix, or of another place in that warp."""
     warp, place = divmod(int(rows.argmax()), WARP)
     place = place if instead is None else instead
-    warps_per_block = -(-machine.grid.threads // WARP)
-    block, within = divmod(warp, warps_per_block)
+    block, within = divmod(warp, warps_in(machine.grid.threads))
     return block * machine.grid.threads + within * WARP + place
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from studylib.gpu.findings import Finding, Site
+from studylib.gpu.hardware import WARP
 from studylib.gpu.lanes import Mask
-from studylib.gpu.machine import WARP, Machine
+from studylib.gpu.machine import Machine
 from studylib.gpu.memory import Memory
-from studylib.gpu.traffic import BANKS, SECTOR, WORD
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +32,6 @@ class Request:
     threads: np.ndarray
     elements: np.ndarray
     addresses: np.ndarray
-
-    @property
-    def sectors(self) -> np.ndarray:
-        """The 32-byte sector of each lane's address (global memory)."""
-        return self.addresses // SECTOR
-
-    @property
-    def banks(self) -> np.ndarray:
-        """The bank of each lane's first word (shared memory)."""
-        return self.addresses // WORD % BANKS
 
 
 class Recorder:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from studylib.gpu.hardware import BANKS, SECTOR, WARP, WORD
 from studylib.gpu.lanes import Mask
-from studylib.gpu.machine import WARP, Machine
+from studylib.gpu.machine import Machine
 from studylib.gpu.memory import Memory
-
-SECTOR = 32  # bytes
-BANKS, WORD = 32, 4  # words of 4 bytes
 
 
 def sectors(rows: np.ndarray, itemsize: int, active: np.ndarray | None = None) -> int:

@@ -5,6 +5,7 @@ import pytest
 from numba import cuda, float32
 
 from studylib import gpu
+from studylib.gpu.hardware import BANKS, SECTOR, WORD
 
 T = 32
 
@@ -85,14 +86,13 @@ def test_trace_of_a_warp(report):
         4,
     )
     np.testing.assert_array_equal(request.elements, np.arange(T)[::-1])
-    np.testing.assert_array_equal(request.banks, np.arange(T)[::-1])
+    np.testing.assert_array_equal(request.addresses // WORD % BANKS, np.arange(T)[::-1])
     np.testing.assert_array_equal(request.lanes, np.arange(T))
     load, half, store = report.trace(FETCH, 2) + report.trace(STORE_TILE, 2)
     assert (load.array, half.array, store.array) == ("a", "a", "tile")
     np.testing.assert_array_equal(load.elements, 64 + np.arange(T))
     np.testing.assert_array_equal(half.elements, (64 + np.arange(T)) // 2)
     np.testing.assert_array_equal(half.addresses, half.elements * 4)
-    np.testing.assert_array_equal(half.sectors, half.elements // 8)
     assert half.column != load.column and report.trace(FIRST) == []
     with pytest.raises(ValueError, match="the launch has 4 warps, counted from 0; got 4"):
         report.trace(STORE_OUT, 4)
@@ -116,7 +116,7 @@ def test_trace_agrees_with_the_counts():
             if (request.array, request.column) == (access.array, access.column)
         ]
         assert len(requests) == access.requests
-        total = sum(len(set(request.sectors)) for request in requests)
+        total = sum(len(set(request.addresses // SECTOR)) for request in requests)
         assert total == pytest.approx(access.sectors_per_request * access.requests)
     first = report.trace(line, 0)[0]
     i, j = first.threads % 12, first.threads // 12
