@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from studylib.gpu.findings import Finding, KernelError, Site, stop
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Grid, Machine
 from studylib.gpu.memory import Memory
+from studylib.gpu.observer import Observer
 from studylib.gpu.races import Races
 from studylib.gpu.traffic import Traffic
 
@@ -27,15 +29,16 @@ class Count:
     cost: int = 0  # sectors in global memory, passes in shared memory
 
 
-class Checks:
-    """The observer of a checked launch."""
+class Checks(Observer):
+    """The observer of a checked launch. arrays: in global memory; written: those that the kernel may write."""
 
-    def __init__(self, grid: Grid):
+    def __init__(self, grid: Grid, arrays: list[Memory], written: set[Memory]):
         self.findings: dict[tuple, Finding] = {}
         self.counts: dict[tuple, Count] = {}
         self.reads = self.writes = 0  # of global memory, the most that any thread did
         self._traffic = Traffic()
-        self._races = Races(grid, self._report_race)
+        self._races = Races(grid, arrays, written, self._report_race)
+        self._written = Written()
 
     def begin(self, machine: Machine) -> None:
         self._races.begin(machine)
@@ -57,7 +60,7 @@ class Checks:
 
     def store(self, machine: Machine, memory: Memory, cells, value, mask: Mask, site: Site) -> None:
         if memory.space in ("shared", "local"):
-            _mark_written(memory, cells, mask)
+            self._written.mark(memory, cells, mask)
         if memory.space in ("global", "shared"):
             self._count(machine, memory, cells, mask, site, "store")
             self._races.store(memory, cells, value, mask, site)
@@ -77,7 +80,8 @@ class Checks:
     def fence(self, machine: Machine, mask: Mask) -> None:
         self._races.fence(mask)
 
-    def report(self, finding: Finding) -> None:
+    def report(self, error: KernelError) -> None:
+        finding = error.finding
         self.findings.setdefault((finding.kind, finding.line, finding.column), finding)
 
     # -- what it means
@@ -101,7 +105,7 @@ class Checks:
                 self._per_thread["writes"] += mask.lanes
 
     def _check_written(self, machine: Machine, memory: Memory, cells, mask: Mask, site: Site) -> None:
-        written = _written(memory)
+        written = self._written.cells(memory)
         if written is None:
             return
         if isinstance(cells, int) and memory.space == "local":
@@ -117,28 +121,35 @@ class Checks:
         count = int(unset.sum()) - 1
         more = f" and {count:,} more" if count else ""
         message = f"{memory.space} {memory.describe(cell)} is read before it is written, in {machine.name(lane)}{more}"
-        self.report(stop("uninitialised-read", message, site).finding)
+        self.report(stop("uninitialised-read", message, site))
 
 
-def _written(memory: Memory) -> np.ndarray | None:
-    """Which cells were ever written; None once all were."""
-    if memory.all_written:
-        return None
-    if memory.written is None:
-        memory.written = np.zeros(memory.data.shape, bool)
-        if memory.spacing:  # the cells between the blocks' copies do not count
-            memory.written.reshape(-1, memory.spacing)[:, math.prod(memory.shape) :] = True
-    memory.all_written = bool(memory.written.all())
-    return None if memory.all_written else memory.written
+class Written:
+    """Which cells of shared and local arrays were ever written; an array that is gone is forgotten."""
 
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Memory, np.ndarray | None] = WeakKeyDictionary()
 
-def _mark_written(memory: Memory, cells, mask: Mask) -> None:
-    written = _written(memory)
-    if written is None:
-        return
-    if isinstance(cells, int) and memory.space == "local":
-        written[cells] |= mask.lanes
-    elif isinstance(cells, int):
-        written[cells] = True
-    else:
-        written.reshape(-1)[mask.take(cells)] = True
+    def cells(self, memory: Memory) -> np.ndarray | None:
+        """A bool for each cell, shaped as the memory's data; None once all were written."""
+        if memory not in self._known:
+            cells = np.zeros(memory.data.shape, bool)
+            if memory.spacing:  # the cells between the blocks' copies do not count
+                cells.reshape(-1, memory.spacing)[:, math.prod(memory.shape) :] = True
+            self._known[memory] = cells
+        known = self._known[memory]
+        if known is not None and known.all():
+            known = self._known[memory] = None
+        return known
+
+    def mark(self, memory: Memory, cells, mask: Mask) -> None:
+        """These cells are written by the lanes of the mask."""
+        written = self.cells(memory)
+        if written is None:
+            return
+        if isinstance(cells, int) and memory.space == "local":
+            written[cells] |= mask.lanes
+        elif isinstance(cells, int):
+            written[cells] = True
+        else:
+            written.reshape(-1)[mask.take(cells)] = True

@@ -20,6 +20,7 @@ from studylib.gpu.hardware import SHARED_PER_BLOCK
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Grid, Machine
 from studylib.gpu.memory import Array, Memory
+from studylib.gpu.observer import Observer
 from studylib.gpu.pruning import Pruning
 from studylib.gpu.source import MISSING, Source
 from studylib.gpu.values import CONFLICT, is_number
@@ -51,19 +52,22 @@ class TypedArray(Array):
 
     def load(self, machine, indices, mask, site):
         left = self._left(indices, site)
-        for memory in self.memories:
-            memory.loaded = memory.loaded or not left
+        if not left:
+            for memory in self.memories:
+                machine.observer.load(machine, memory, 0, mask, site)
         return TypedArray(self.memories, left, self.writable) if left else varying(self.dtype)
 
     def store(self, machine, indices, value, mask, site):
         if self._left(indices, site) or not is_number(value):
             raise stop("unsupported", "only a number can be stored, in one element", site)
-        self._written(site)
+        self._check_writable(site)
+        for memory in self.memories:
+            machine.observer.store(machine, memory, 0, value, mask, site)
 
     def atomic(self, machine, operation, indices, operands, mask, site, needs_old):
-        self._written(site)
+        self._check_writable(site)
         for memory in self.memories:
-            memory.loaded = True
+            machine.observer.atomic(machine, memory, 0, mask, site, needs_old)
         return varying(self.dtype)
 
     def _left(self, indices, site) -> int:
@@ -73,13 +77,29 @@ class TypedArray(Array):
             raise stop("unsupported", message, site)
         return left
 
-    def _written(self, site) -> None:
+    def _check_writable(self, site) -> None:
         if not self.writable:
             raise stop(
                 "unsupported", f"{self.memory.name} is {self.memory.space} or read-only: nothing is stored", site
             )
-        for memory in self.memories:
-            memory.stored = True
+
+
+class Uses(Observer):
+    """The memories that any statement of the kernel loads from, or stores to."""
+
+    def __init__(self) -> None:
+        self.loaded: set[Memory] = set()
+        self.stored: set[Memory] = set()
+
+    def load(self, machine, memory, cells, mask, site) -> None:
+        self.loaded.add(memory)
+
+    def store(self, machine, memory, cells, value, mask, site) -> None:
+        self.stored.add(memory)
+
+    def atomic(self, machine, memory, cells, mask, site, needs_old) -> None:
+        self.loaded.add(memory)
+        self.stored.add(memory)
 
 
 def varying(dtype: np.dtype) -> np.ndarray:
@@ -111,7 +131,8 @@ class Inference(Pruning):
     """The walk that finds types; `known` holds the functions already typed, `shared` the shared bytes of each array."""
 
     def __init__(self, grid: Grid, source: Source, arguments: Variables, plain_calls: bool):
-        super().__init__(Machine(grid, 0, 0), Frame(Typed(source), arguments, is_kernel=True))
+        self.uses = Uses()
+        super().__init__(Machine(grid, 0, 0, self.uses), Frame(Typed(source), arguments, is_kernel=True))
         self.everyone, self.nobody = Reach(True), Reach(False)
         self.plain_calls = plain_calls
         self.known: dict[Any, Typed | None] = {}

@@ -50,8 +50,7 @@ def _constant_array(run, node: ast.Call, mask: Mask, used: bool):
 
 def _fence(run, node: ast.Call, mask: Mask, used: bool):
     run.numbers(node, mask, 0, 0)
-    if run.machine.observer is not None:
-        run.machine.observer.fence(run.machine, mask)
+    run.machine.observer.fence(run.machine, mask)
 
 
 def _block_fence(run, node: ast.Call, mask: Mask, used: bool):

@@ -19,6 +19,7 @@ from studylib.gpu.inference import Inference, TypedArray
 from studylib.gpu.interpreter import Interpreter
 from studylib.gpu.machine import Grid, Machine, chunks
 from studylib.gpu.memory import Array, Memory
+from studylib.gpu.observer import Observer
 from studylib.gpu.source import Source
 
 LIMITS = {"block": MAX_BLOCK, "grid": MAX_GRID}
@@ -79,22 +80,14 @@ def bind(source: Source, args: tuple) -> list[Argument]:
             f"{source.name} takes {len(source.parameters)} arguments ({', '.join(source.parameters)}), got {len(args)}"
         )
     memories: dict[int, Memory] = {}
-    arguments = [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]
-    views: dict[tuple, list[Memory]] = {}
-    for value in {id(v): v for v in args if isinstance(v, DeviceArray)}.values():
-        memory = memories[id(value)]
-        if memory.first_byte % memory.dtype.itemsize == 0:
-            memory.first_cell = memory.first_byte // memory.dtype.itemsize
-            memory.views = views.setdefault((value.owner, memory.dtype.itemsize), [])
-            memory.views.append(memory)
-    return arguments
+    return [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]
 
 
 def _argument(name: str, value, source: Source, memories: dict[int, Memory]) -> Argument:
     if isinstance(value, DeviceArray):
         known = memories.get(id(value))
         if known is None:
-            known = memories[id(value)] = Memory(name, "global", *value.cells())
+            known = memories[id(value)] = Memory(name, "global", *value.cells(), value.owner)
         return Argument(name, known.array())
     if isinstance(value, np.ndarray):
         return _host_array(name, value, source)
@@ -133,50 +126,61 @@ def _host_array(name: str, value: np.ndarray, source: Source) -> Argument:
     return Argument(name, memory.array(), value.flags.writeable, value)
 
 
-def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bool) -> Typed:
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A kernel with its types, and the names of the arrays among its arguments that it loads from and stores to."""
+
+    typed: Typed
+    loaded: frozenset[str]
+    stored: frozenset[str]
+
+
+def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bool) -> Program:
     """The kernel with its types; raises KernelError for what cannot be compiled."""
     inference = Inference(grid, source, {a.name: a.typed for a in arguments}, plain_calls)
     with np.errstate(all="ignore"):
         inference.run()
     for typed in inference.typed_functions():
         typed.globals.clear()  # they hold types, not values
-    return inference.frame.typed
+    loaded, stored = (
+        frozenset(a.name for a in arguments if isinstance(a.value, Array) and a.value.memory in memories)
+        for memories in (inference.uses.loaded, inference.uses.stored)
+    )
+    return Program(inference.frame.typed, loaded, stored)
 
 
-def run(typed: Typed, grid: Grid, arguments: list[Argument], observer=None, parts=None) -> None:
+def run(program: Program, grid: Grid, arguments: list[Argument], observer: Observer | None = None, parts=None) -> None:
     """Runs the chunks of blocks one after another, then copies the results back.
 
-    parts: (first block, number of blocks) of the chunks to run instead of all.
+    observer: sees what happens; without one, what is wrong ends the run. parts: (first block, number of blocks) of the chunks to run instead of all.
     """
     values = {a.name: a.value for a in arguments}
-    printed = 0
+    observer, printed, typed = observer or Observer(), 0, program.typed
     try:
         with np.errstate(all="ignore"):
             for first, blocks in parts or chunks(grid, waits(typed)):
                 frame = Frame(typed, dict(values), is_kernel=True)
                 interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
-                if observer is not None:
-                    observer.begin(interpreter.machine)
+                observer.begin(interpreter.machine)
                 try:
                     interpreter.run()
                 finally:
-                    if observer is not None:
-                        observer.end()
+                    observer.end()
                     printed = _print(interpreter.printed, printed)
     except (KernelError, KeyboardInterrupt) as error:
-        error.add_note(_left_behind(arguments))
+        error.add_note(_left_behind(program, arguments))
         raise
     hosts = [a.host for a in arguments if a.host is not None]
     for argument in arguments:
-        if argument.host is not None and _comes_back(argument, hosts):
+        if argument.host is not None and _comes_back(program, argument, hosts):
             flat = argument.value.memory.data
             order = "C" if argument.host.flags.c_contiguous else "F"
             argument.host[...] = flat.reshape(argument.host.shape, order=order)
 
 
-def _comes_back(argument: Argument, hosts: list[np.ndarray]) -> bool:
+def _comes_back(program: Program, argument: Argument, hosts: list[np.ndarray]) -> bool:
     """Whether the kernel has changed the array, or the GPU would copy it back over one that overlaps it."""
-    if argument.value.memory.stored:
+    if argument.name in program.stored:
         return True
     overlaps = sum(np.may_share_memory(argument.host, host) for host in hosts) > 1  # itself is one
     return overlaps and argument.writable
@@ -190,9 +194,8 @@ def _print(lines: list[str], before: int) -> int:
     return before + len(lines)
 
 
-def _left_behind(arguments: list[Argument]) -> str:
-    arrays = [a for a in arguments if isinstance(a.value, Array)]
-    device = [a.name for a in arrays if a.host is None and a.value.memory.stored]
+def _left_behind(program: Program, arguments: list[Argument]) -> str:
+    device = [a.name for a in arguments if a.host is None and a.name in program.stored]
     note = "The kernel did not finish: NumPy arrays are as they were before the launch"
     return note + (f"; the device arrays {', '.join(device)} may be partly written." if device else ".")
 
@@ -204,7 +207,7 @@ def launch(kernel, grid, block, args: tuple, shared_bytes: int = 0) -> None:
     geometry = make_grid(grid, block, shared_bytes)
     arguments = bind(source, args)
     try:
-        typed = infer(source, geometry, arguments, plain_calls=function is kernel)
-        run(typed, geometry, arguments)
+        program = infer(source, geometry, arguments, plain_calls=function is kernel)
+        run(program, geometry, arguments)
     except KernelError as error:
         raise error.with_traceback(None) from None  # what the emulator was doing helps nobody

@@ -11,6 +11,7 @@ import numpy as np
 from studylib.gpu.findings import KernelError
 from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.lanes import Mask
+from studylib.gpu.observer import Observer
 
 CHUNK = 1 << 14  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
 
@@ -82,8 +83,9 @@ class Index:
 class Machine:
     """A chunk of blocks, `first` to `first + blocks - 1`, with their lanes, barriers and block-wide memory."""
 
-    def __init__(self, grid: Grid, first: int, blocks: int, observer=None):
-        self.grid, self.first, self.blocks, self.observer = grid, first, blocks, observer
+    def __init__(self, grid: Grid, first: int, blocks: int, observer: Observer | None = None):
+        self.grid, self.first, self.blocks = grid, first, blocks
+        self.observer = observer or Observer()
         self.lanes = blocks * grid.threads
         self.lane = np.arange(self.lanes)
         self.everyone = Mask(np.ones(self.lanes, bool))
@@ -143,9 +145,7 @@ class Machine:
 
     def report(self, error: KernelError) -> None:
         """Something is wrong that a check collects; without a check the run ends."""
-        if self.observer is None:
-            raise error
-        self.observer.report(error.finding)
+        self.observer.report(error)
 
     def index(self, vector: np.ndarray) -> Index:
         """The index vector with its bounds, kept for the last few vectors."""

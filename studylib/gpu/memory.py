@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -19,24 +18,17 @@ class Memory:
     """The cells of one array: `data` is 1-D, and an element's cell is the sum of index times stride.
 
     shape and strides (in elements) are those of the array; for shared memory they are those of one block's
-    copy, and `data` holds `spacing` cells for each block of the chunk. first_byte: of cell 0 in its allocation.
+    copy, and `data` holds `spacing` cells for each block of the chunk. owner: a number for the
+    allocation, the same in all device arrays that are views of it. first_byte: of cell 0 in it.
     """
 
     spacing = 0
     offset: int | np.ndarray = 0  # of the copy that a lane sees
 
-    def __init__(self, name: str, space: str, data: np.ndarray, shape, strides, first_byte: int = 0):
+    def __init__(self, name: str, space: str, data: np.ndarray, shape, strides, first_byte=0, owner=None):
         self.name, self.space, self.data = name, space, data
         self.shape, self.strides = tuple(shape), tuple(strides)
-        self.first_byte = first_byte
-        self.loaded = self.stored = False  # whether any statement of the kernel does so
-        # The memories of arguments that are views of one device array, this one included, and where in it cell 0 is.
-        self.views = [self]
-        self.first_cell = 0
-        # What the checks remember: who accessed the cells, and which ones were ever written.
-        self.history: Any = None
-        self.written: np.ndarray | None = None
-        self.all_written = False
+        self.first_byte, self.owner = first_byte, owner
 
     @property
     def dtype(self) -> np.dtype:
@@ -88,7 +80,6 @@ class SharedMemory(Memory):
         self.spacing = -(-max(1, math.prod(shape)) // BANKS) * BANKS
         super().__init__(name, "shared", _garbage(self.spacing * machine.blocks, dtype), shape, row_strides(shape))
         self.offset = 0 if machine.blocks == 1 else machine.block * self.spacing
-        self.loaded = self.stored = True
 
 
 class LocalMemory(Memory):
@@ -144,23 +135,20 @@ class Array:
         if len(indices) < self.ndim:
             return Array(self.memory, self.shape[len(indices) :], self.strides[len(indices) :], flat)
         cells = self.memory.cells(machine, flat)
-        if machine.observer is not None:
-            machine.observer.load(machine, self.memory, cells, mask, site)
+        machine.observer.load(machine, self.memory, cells, mask, site)
         return self.memory.read(cells)
 
     def store(self, machine: Machine, indices: tuple, value, mask: Mask, site: Site) -> None:
         cells = self.memory.cells(machine, self._locate(machine, indices, mask, site))
         value = cast(value, self.dtype)
-        if machine.observer is not None:
-            machine.observer.store(machine, self.memory, cells, value, mask, site)
+        machine.observer.store(machine, self.memory, cells, value, mask, site)
         self.memory.write(cells, value, mask)
         machine.changes += 1
 
     def atomic(self, machine: Machine, operation: str, indices: tuple, operands, mask: Mask, site: Site, needs_old):
         """The old values, a vector; None if they are not needed."""
         cells = self._locate(machine, indices, mask, site)
-        if machine.observer is not None:
-            machine.observer.atomic(machine, self.memory, cells, mask, site, needs_old)
+        machine.observer.atomic(machine, self.memory, cells, mask, site, needs_old)
         active = mask.take(cells)
         values = [cast(mask.take(v), self.dtype) for v in operands]
         old = atomics.apply(operation, self.memory.data, active, values, needs_old)

@@ -7,7 +7,7 @@ them (or the warp, for threads of one warp); accesses by different blocks are in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -103,8 +103,7 @@ class History:
     has_atomics: bool = False
 
     @classmethod
-    def of(cls, memory: Memory) -> History:
-        size = max(view.first_cell + view.data.size for view in memory.views)
+    def of(cls, size: int) -> History:
         return cls(np.full(size, NOBODY), np.zeros(size, np.int64))
 
     @cached_property
@@ -125,19 +124,36 @@ class Now(NamedTuple):
     site: Site
 
 
-class Races:
-    """The race check of one launch; `report` takes each finding."""
+def home(memory: Memory) -> tuple[Hashable, int]:
+    """(what has a history of its own, the cell in it at which the memory starts): views of an allocation share one."""
+    first, odd = divmod(memory.first_byte, memory.dtype.itemsize)
+    return (memory, 0) if memory.owner is None or odd else ((memory.owner, memory.dtype.itemsize), first)
 
-    def __init__(self, grid: Grid, report: Callable[[KernelError, str], None]):
+
+class Races:
+    """The race check of one launch; `report` takes each finding.
+
+    arrays: all in global memory. written: those of them that the kernel may write; nothing races on the others.
+    """
+
+    def __init__(
+        self, grid: Grid, arrays: list[Memory], written: set[Memory], report: Callable[[KernelError, str], None]
+    ):
         self.grid, self.report = grid, report
+        self._written = {home(memory)[0] for memory in written}
+        self._sizes: dict[Hashable, int] = {}
+        for memory in arrays:
+            key, first = home(memory)
+            self._sizes[key] = max(self._sizes.get(key, 0), first + memory.data.size)
+        self._global: dict[Hashable, History] = {}
         self.sites: list[Site | None] = [None]  # of each event
         self.fences: Fences | None = None
-        self._shared: list[History] = []
+        self._shared: dict[Memory, History] = {}
 
     def begin(self, machine: Machine) -> None:
         """A new chunk of blocks."""
         self.machine, self.order = machine, Order(machine)
-        self._shared = []
+        self._shared = {}
 
     # -- events
 
@@ -148,7 +164,7 @@ class Races:
     def block_barrier(self, mask: Mask) -> None:
         self.order.barrier[self.machine.by_block(mask.lanes).any(axis=1)] = self._event(None)
         if (mask.lanes | self.machine.returned).all():
-            for history in self._shared:  # everything so far is in order with everything to come
+            for history in self._shared.values():  # everything so far is in order with everything to come
                 history.log.clear()
                 history.has_writes = history.has_reads = history.has_atomics = False
 
@@ -164,7 +180,7 @@ class Races:
         self.fences.fence(threads, self._event(None), self.order.last_barrier(threads))
 
     def load(self, memory: Memory, cells, mask: Mask, site: Site) -> None:
-        if not any(view.stored for view in memory.views):
+        if memory.space == "global" and home(memory)[0] not in self._written:
             return
         history = self._history(memory)
         access = self._now(memory, cells, mask, site)
@@ -210,18 +226,18 @@ class Races:
     # -- against what the history holds
 
     def _now(self, memory: Memory, cells, mask: Mask, site: Site) -> Now:
-        at = mask.take(cells)
-        at = at + memory.first_cell if memory.first_cell else at
-        return Now(memory, at, mask.take(self.machine.thread), site)
+        at, (_, first) = mask.take(cells), home(memory)
+        return Now(memory, at + first if first else at, mask.take(self.machine.thread), site)
 
     def _history(self, memory: Memory) -> History:
-        if memory.history is None:
-            history = History.of(memory)
-            for view in memory.views:
-                view.history = history
-            if memory.space == "shared":
-                self._shared.append(history)
-        return memory.history
+        if memory.space == "shared":
+            if memory not in self._shared:
+                self._shared[memory] = History.of(memory.data.size)
+            return self._shared[memory]
+        key, _ = home(memory)
+        if key not in self._global:
+            self._global[key] = History.of(self._sizes[key])
+        return self._global[key]
 
     def _work_off(self, history: History) -> None:
         for at, threads, time in history.log:
@@ -271,7 +287,7 @@ class Races:
         count = int(np.count_nonzero(clash)) - 1
         more = f" ({count:,} more threads do so)" if count else ""
         memory = access.memory
-        element = memory.describe(cell - memory.first_cell)
+        element = memory.describe(cell - home(memory)[1])
         message = f"{memory.space} {element}: {self.grid.name(me)} {verb} it{more}, {end}"
         self.report(stop("race", message, access.site), verb)
 

@@ -43,8 +43,7 @@ def _barrier(run, node: ast.Call, mask: Mask) -> None:
                 f"of the block: {machine.name(lane)} {why}",
                 node,
             )
-    if machine.observer is not None:
-        machine.observer.barrier(machine, mask)
+    machine.observer.barrier(machine, mask)
 
 
 def _syncthreads(run, node: ast.Call, mask: Mask, used: bool) -> None:
@@ -122,8 +121,7 @@ def _syncwarp(run, node: ast.Call, mask: Mask, used: bool) -> None:
     given = run.numbers(node, mask, 0, 1)
     members = _integer(run, node, given[0], "member mask") if given else np.int64(FULL_WARP)
     _members(run, node, mask, members, "barrier-divergence")
-    if run.machine.observer is not None:
-        run.machine.observer.warp_barrier(run.machine, mask)
+    run.machine.observer.warp_barrier(run.machine, mask)
 
 
 def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):

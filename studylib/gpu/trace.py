@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studylib.gpu.findings import Finding, Site
+from studylib.gpu.findings import KernelError, Site
 from studylib.gpu.hardware import WARP
 from studylib.gpu.lanes import Mask
 from studylib.gpu.machine import Machine
 from studylib.gpu.memory import Memory
+from studylib.gpu.observer import Observer
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +35,12 @@ class Request:
     addresses: np.ndarray
 
 
-class Recorder:
+class Recorder(Observer):
     """An observer that keeps the requests of one block, by file, line and warp of the block."""
 
     def __init__(self, block: int):
         self.block = block
         self.requests: dict[tuple[str, int, int], list[Request]] = {}
-
-    def begin(self, machine: Machine) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
     def load(self, machine: Machine, memory: Memory, cells, mask: Mask, site: Site) -> None:
         self._keep(machine, memory, cells, mask, site, "load")
@@ -56,17 +51,8 @@ class Recorder:
     def atomic(self, machine: Machine, memory: Memory, cells, mask: Mask, site: Site, needs_old: bool) -> None:
         self._keep(machine, memory, cells, mask, site, "atomic")
 
-    def barrier(self, machine: Machine, mask: Mask) -> None:
-        pass
-
-    def warp_barrier(self, machine: Machine, mask: Mask) -> None:
-        pass
-
-    def fence(self, machine: Machine, mask: Mask) -> None:
-        pass
-
-    def report(self, finding: Finding) -> None:
-        pass
+    def report(self, error: KernelError) -> None:
+        """The report has it already."""
 
     def _keep(self, machine: Machine, memory: Memory, cells, mask: Mask, site: Site, op: str) -> None:
         number = self.block - machine.first

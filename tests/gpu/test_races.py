@@ -77,10 +77,9 @@ class Driver:
 
     def __init__(self, is_shared: bool):
         self.found: list = []
-        self.races = Races(GRID, lambda error, what: self.found.append(error.finding))
         self.is_shared, self.values = is_shared, count()
         self.memory = Memory("a", "global", np.zeros(CELLS), (CELLS,), (1,))
-        self.memory.stored = self.memory.loaded = True
+        self.races = Races(GRID, [self.memory], {self.memory}, lambda error, what: self.found.append(error.finding))
 
     def begin(self, first: int, blocks: int) -> None:
         self.machine = Machine(GRID, first, blocks)
