@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from studylib.gpu import patch as _patch
 from studylib.gpu.check import check
-from studylib.gpu.compiler import CompileError, compile
+from studylib.gpu.compiler.compile import CompileError, compile
+from studylib.gpu.compiler.ptxas import NotAvailable
 from studylib.gpu.findings import Finding, KernelError, Unsupported
-from studylib.gpu.ptxas import NotAvailable
-from studylib.gpu.report import Access, Report
+from studylib.gpu.report.report import Access, Report
 
 __all__ = [
     "Access",

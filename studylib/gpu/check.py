@@ -6,17 +6,17 @@ from contextlib import suppress
 
 import numpy as np
 
-from studylib.gpu.checks import Checks, Count
+from studylib.gpu.checks.observer import Checks, Count
+from studylib.gpu.checks.trace import Recorder, Request
 from studylib.gpu.device import DeviceArray
-from studylib.gpu.endless import waits
+from studylib.gpu.emulator.endless import waits
+from studylib.gpu.emulator.launch import Program, bind, function_of, infer, make_grid, run
+from studylib.gpu.emulator.machine import Grid, chunks
+from studylib.gpu.emulator.memory import Array
 from studylib.gpu.findings import Finding, KernelError
 from studylib.gpu.hardware import warps_in
-from studylib.gpu.launch import Program, bind, function_of, infer, make_grid, run
-from studylib.gpu.machine import Grid, chunks
-from studylib.gpu.memory import Array
-from studylib.gpu.report import Access, Report
-from studylib.gpu.source import Source, display_name
-from studylib.gpu.trace import Recorder, Request
+from studylib.gpu.language.source import Source, display_name
+from studylib.gpu.report.report import Access, Report
 
 
 def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
