@@ -9,6 +9,9 @@
 
 STUDYLIB_GPU=emulator in the environment forces the emulator on a machine with a GPU. What the emulator counts is
 exact for the source and says nothing about time.
+
+The rooms, each of which imports only from those before it: findings, hardware, device; language (source and types);
+emulator (runs a kernel) and compiler (NVIDIA's); checks (watch a run); report (text and pictures); check and patch.
 """
 
 from __future__ import annotations

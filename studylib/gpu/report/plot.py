@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from studylib.gpu.checks.trace import Request
 from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.report.picture import Accesses, draw, verdict
-from studylib.gpu.report.report import Access, Report
+
+if TYPE_CHECKING:
+    from studylib.gpu.report.report import Access, Report
 
 LONGEST = 100  # characters that the figure is wide
 
