@@ -38,6 +38,10 @@ OFFLINE = re.compile(
     r"connect|network|name resolution|dns|resolve host|timed out|Max retries|unreachable", re.IGNORECASE
 )
 PROGRESS = re.compile(r"^(Resolved|Downloading|Downloaded|Prepared|Installed|Bytecode|warning|Collecting)")
+LOCK_HEAD = """\
+# Made by `make lock` from pyproject.toml. What was run with exactly these pins, and where; tests/pythons.py prints
+# such a line for each Python on which all of it passes, and `make lock` drops the lines when a pin changes."""
+RAN = "# ran: "
 # No pop-up about news over the first notebook, and a kernel without being asked for one.
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -234,14 +238,39 @@ def set_up_lab(share):
         shutil.copytree(str(ROOT / LAB_EXTENSION), str(extension))
 
 
+def terminal_options():
+    """JupyterLab's terminals keep the PATH that finds `study`: left to itself, and started without a terminal, it takes
+    a login shell, which sets PATH anew."""
+    shell = os.environ.get("SHELL") or shutil.which("sh")
+    if os.name == "nt" or not shell:
+        return []
+    return ["--ServerApp.terminado_settings=" + json.dumps({"shell_command": [shell]})]
+
+
 def lab(arguments):
     set_up_lab(VENV / "share" / "jupyter")
     page = first_page()
-    options = [*LAB_OPTIONS, f"--ServerApp.root_dir={ROOT}", "--LabApp.default_url=/lab/tree/" + page]
+    options = [
+        *LAB_OPTIONS,
+        *terminal_options(),
+        f"--ServerApp.root_dir={ROOT}",
+        "--LabApp.default_url=/lab/tree/" + page,
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")  # in a container there is often nobody but root
     say(f"opening JupyterLab on {page}; stop it with Ctrl-C")
     return start([PYTHON, "-m", "jupyterlab"] + options + arguments)
+
+
+def pins_of(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def head_of_lock(before, after):
+    """The comment of constraints.txt: what was run with exactly these pins; new pins have not been run."""
+    ran = [line for line in before.splitlines() if line.startswith(RAN)]
+    same = pins_of(before) == pins_of(after)
+    return "\n".join([LOCK_HEAD] + (ran if same and ran else ["# (none yet)"])) + "\n"
 
 
 def lock():
@@ -263,7 +292,13 @@ def lock():
         "test",
     ]
     command += ["--universal", "--python-version", "3.11.0", "--no-header", "--no-annotate", "-o", "constraints.txt"]
+    file = ROOT / "constraints.txt"
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
     check_client("resolving", *run(command + (["--upgrade"] if os.environ.get("UPGRADE") else [])))
+    after = file.read_text(encoding="utf-8")
+    with_head = ROOT / "constraints.txt.new"
+    with_head.write_text(head_of_lock(before, after) + after, encoding="utf-8")
+    os.replace(str(with_head), str(file))
     say("constraints.txt is written; the next make installs from it")
 
 

@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's, which a colour-blind reader can tell apart; where colour carries meaning,
 a marker or a label carries it too.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     from studylib.ledger import Point
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#777777",
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#000000",
+    "#777777",
 )
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK)  # their yellow is left out: too pale on white
 MARKERS = "osD^vPX*<>hd"
@@ -29,13 +37,24 @@ MARKERS = "osD^vPX*<>hd"
 
 def use_style() -> None:
     """Set matplotlib's defaults for a notebook; call it once, in the import cell."""
-    mpl.rcParams.update({
-        "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
-        "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titleweight": "bold",
-        "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-        "axes.prop_cycle": cycler(color=COLOURS), "lines.linewidth": 1.8,
-        "legend.frameon": False, "image.cmap": "gray_r",
-    })
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": cycler(color=COLOURS),
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:
@@ -71,8 +90,16 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     macs, errors = [p.macs for p in points], [p.top1_error for p in points]
     labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=8) for p in points]
     # So many steps, as by default it stops after a second: the picture would depend on the machine.
-    adjust_text(labels, x=macs, y=errors, ax=ax, expand=(1.15, 1.5), min_arrow_len=4, iter_lim=100,
-                arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6})
+    adjust_text(
+        labels,
+        x=macs,
+        y=errors,
+        ax=ax,
+        expand=(1.15, 1.5),
+        min_arrow_len=4,
+        iter_lim=100,
+        arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6},
+    )
     return _finished(fig)
 
 
@@ -100,8 +127,14 @@ def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, he
         raise ValueError(f"got {len(pictures)} pictures and {len(titles)} titles: give one title for each picture")
     shapes = [np.shape(p) for p in pictures]
     widths = [height * s[1] / s[0] for s in shapes]
-    fig, axes = plt.subplots(1, len(pictures), figsize=(sum(widths) + 0.25 * len(widths), height + 0.75),
-                             gridspec_kw={"width_ratios": widths}, layout="constrained", squeeze=False)
+    fig, axes = plt.subplots(
+        1,
+        len(pictures),
+        figsize=(sum(widths) + 0.25 * len(widths), height + 0.75),
+        gridspec_kw={"width_ratios": widths},
+        layout="constrained",
+        squeeze=False,
+    )
     for ax, picture, name in zip(axes[0], pictures, titles, strict=True):
         ax.imshow(picture)
         ax.set_title(name, fontsize=9, fontweight="normal")
@@ -128,7 +161,9 @@ def roofline(card: str, rows: Sequence[Measured]) -> Figure:
         x, colour, marker = row.operations / row.bytes, COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
         ax.plot(x, row.operations / row.torch_seconds / 1e9, marker, color=colour, mfc="white")
         ax.plot(x, row.operations / row.seconds / 1e9, marker, color=colour, label=row.exercise)
-    ax.set(xscale="log", yscale="log", xlabel="operations for each byte that must be moved", ylabel="GFLOP/s (measured)")
+    ax.set(
+        xscale="log", yscale="log", xlabel="operations for each byte that must be moved", ylabel="GFLOP/s (measured)"
+    )
     ax.set_title(f"Kernels under the roof of the {card}")
     ax.grid(alpha=0.25)
     ax.legend(title="hollow: torch", fontsize=8, loc="lower right")

@@ -42,11 +42,10 @@ class StageItem(pytest.Item):
 
     def runtest(self) -> None:
         found = self.parent.stage(self.name)
-        if found.name == "attempted" and found.status == "failed":
-            pytest.skip("not attempted")
+        if self.parent.stage("attempted").status == "failed":
+            pytest.skip("not attempted")  # that an untouched stub can be imported is nobody's merit
         if found.status == "skipped":
-            not_attempted = self.parent.stage("attempted").status == "failed"
-            pytest.skip("not attempted" if not_attempted else found.text)
+            pytest.skip(found.text)
         if found.status == "failed":
             raise NotPassedError(found.text)
 

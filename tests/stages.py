@@ -37,6 +37,7 @@ ROWS = [
         Stage("types", (sys.executable, "-m", "mypy")),
         Stage("exercises", (STUDY, "exercises", "check")),
     ],
+    [Stage("other Pythons", (sys.executable, "tests/pythons.py"))],
 ]
 
 

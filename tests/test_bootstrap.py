@@ -267,3 +267,36 @@ def test_an_unreachable_index_is_one_line_for_real(tmp_path):
     assert done.returncode == 1
     assert done.stderr == "bootstrap: fetching uv failed: is the network up? Then run the same command again\n"
     assert "making .venv" in done.stdout and not (tmp_path / ".venv" / "installed-for").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="PowerShell is no login shell")
+def test_a_terminal_in_jupyterlab_started_without_one_finds_study(course, monkeypatch):
+    """In a login shell, whose profile sets PATH anew, `study` would not be found."""
+    terminals = pytest.importorskip("jupyter_server_terminals.app")
+    (bootstrap.BIN).mkdir(parents=True)
+    (bootstrap.BIN / "study").write_text("#!/bin/sh\n")
+    (bootstrap.BIN / "study").chmod(0o755)
+    (course / ".profile").write_text("PATH=/usr/bin:/bin\n")
+    asked = []
+    monkeypatch.setattr(bootstrap, "run", lambda command, **_: (1, ["no page"]))
+    monkeypatch.setattr(bootstrap, "start", lambda command: asked.extend(map(str, command)))
+    monkeypatch.setenv("SHELL", shutil.which("sh"))
+    bootstrap.lab([])
+    server = pytest.importorskip("jupyter_server.serverapp").ServerApp()
+    server.parse_command_line([option for option in asked[3:] if option.startswith("--ServerApp")])
+    app = terminals.TerminalsExtensionApp()
+    app.serverapp = server
+    monkeypatch.setattr(terminals.sys.stdout, "isatty", lambda: False)
+    app.initialize_configurables()
+    command = [*app.terminal_manager.shell_command, "-c", "command -v study"]
+    environment = bootstrap.environment() | {"HOME": str(course)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(bootstrap.BIN / "study")
+
+
+@pytest.mark.parametrize(("after", "kept"), [("numpy==1\n", True), ("numpy==2\n", False)])
+def test_the_lock_keeps_what_was_run_only_while_every_pin_stays(after, kept):
+    ran = bootstrap.RAN + "Python 3.12.1, numpy 1; Linux x86_64"
+    head = bootstrap.head_of_lock(f"# old words\n{ran}\nnumpy==1\n", after)
+    assert head.startswith(bootstrap.LOCK_HEAD) and "old words" not in head
+    assert (ran in head.splitlines()) == kept and ("# (none yet)" in head) != kept

@@ -68,6 +68,23 @@ def test_every_pin_is_one_exact_version():
     assert "://" not in "".join(LINES)
 
 
+def test_the_head_of_the_lock_names_only_combinations_of_its_own_pins():
+    text = "\n".join(LINES) + "\n"
+    assert text.startswith(bootstrap.LOCK_HEAD + "\n")
+    ran = [line for line in LINES if line.startswith(bootstrap.RAN)]
+    assert ran or "# (none yet)" in LINES
+    for line in ran:
+        combination, where = line.removeprefix(bootstrap.RAN).split("; ")
+        versions = dict(part.split() for part in combination.split(", "))
+        python = versions.pop("Python")
+        assert Version(python) in SpecifierSet(PROJECT["requires-python"])
+        assert where == "Linux x86_64", "say here what its markers are"
+        values = SYSTEMS["linux"] | {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+        pins = {pin.name: next(iter(pin.specifier)).version for pin in PINS if applies(pin, values)}
+        assert set(versions) == {"numpy", "numba", "numba-cuda", "torch"}
+        assert versions == {name: pins[name] for name in versions}, line
+
+
 @pytest.mark.parametrize("values", MARKERS)
 def test_each_package_has_at_most_one_pin_on_each_system_and_python(values):
     names = [canonicalize_name(pin.name) for pin in PINS if applies(pin, values)]

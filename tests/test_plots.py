@@ -19,7 +19,11 @@ def markers(figure):
 
 
 def test_survey_draws_every_net_and_marks_other_protocols():
-    nets = [point("one", 1e8, 40.0), point("two", 1e9, 30.0, paper="B", protocol="ten crops"), point("three", 2e9, 25.0)]
+    nets = [
+        point("one", 1e8, 40.0),
+        point("two", 1e9, 30.0, paper="B", protocol="ten crops"),
+        point("three", 2e9, 25.0),
+    ]
     figure = plots.survey(nets, "a finding")
     assert markers(figure) == {(1e8, 40.0, False), (1e9, 30.0, True), (2e9, 25.0, False)}
     assert {"one", "two", "three"} <= {text.get_text() for text in figure.axes[0].texts}

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import bootstrap
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -39,6 +41,17 @@ def test_ci_runs_what_make_test_runs_on_every_push_and_pull_request():
     script = ROOT / ".ci" / "run"
     assert os.name == "nt" or os.access(script, os.X_OK)
     assert script.read_text(encoding="utf-8").rstrip().endswith("exec make test")
+
+
+def test_ci_runs_on_every_promised_python_and_one_failure_hides_no_other():
+    job = read("ci.yml")["jobs"]["test"]
+    promised = [f"3.{minor}" for minor in range(bootstrap.LOW[1], bootstrap.HIGH[1] + 1)]
+    assert job["strategy"] == {"fail-fast": False, "matrix": {"python": promised}}
+    (setup,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python@")]
+    assert setup["with"]["python-version"] == "${{ matrix.python }}"
+    # Two jobs that upload under one name make the second one fail.
+    (upload,) = [step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact@")]
+    assert "${{ matrix.python }}" in upload["with"]["name"]
 
 
 def test_once_a_week_the_newest_versions_run_and_a_failure_becomes_an_issue():

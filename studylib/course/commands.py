@@ -143,6 +143,20 @@ def coming() -> None:
 
 
 @app.command()
+def update() -> None:
+    """Take over what is new in the course.
+
+    What you have not changed becomes the course's newest version. A notebook that you ran and the course has changed is
+    put away in mine/, and your files in exercises/ stay as they are.
+    """
+    from studylib.course import files
+    from studylib.course import update as updating
+
+    with plain_errors():
+        updating.update(files.ROOT, _now().date(), typer.echo)
+
+
+@app.command()
 def doctor() -> None:
     """Look whether this machine has what the course needs, and say what to do.
 

@@ -25,21 +25,26 @@ from studylib.course import claims
 GB = 1e9
 LEFT = 2  # GB that a meeting with data, pages and outputs may take beside what is installed
 LAB_SECONDS = 90  # ten times what it takes on an idle machine
-NOTHING = "nothing to do"
 INSTALL = "remove .venv/installed-for and run make lab (or: python bootstrap.py lab)"
+# Where the pinned versions are all there, the same versions again mend a damaged file at most.
+BEYOND_PINS = (
+    "the versions are the pinned ones, so installing them again does not help unless a file is damaged: run git pull "
+    "and make lab for newer pins; else remove .venv and run make lab with a Python that constraints.txt names as run "
+    "(make lab PYTHON=python3.11); if it stays, report it with these lines"
+)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, what to do. level: "ok", "note" (the course works without), or "problem"."""
+    """What was looked at, what was found, what to do. level: "ok" (nothing to do), "note" (the course works without), or "problem"."""
 
     level: str
     what: str
     found: str
-    do: str = NOTHING
+    do: str = ""
 
     def __str__(self) -> str:
-        step = f" ({self.do})" if self.level == "ok" else f"\n         do: {self.do}"
+        step = "" if self.level == "ok" else f"\n         do: {self.do}"
         return f"{self.level:8s} {self.what}: {self.found}{step}"
 
 
@@ -50,7 +55,7 @@ def findings(root: Path) -> Iterator[Finding]:
             yield check(root)
         except Exception as error:  # noqa: BLE001 - whatever a broken package raises when it is imported
             found = f"{type(error).__name__}: {error}"
-            yield Finding("problem", check.__name__, found, f"mend what the message names, or {INSTALL}")
+            yield Finding("problem", check.__name__, found, f"mend what the message names, or {_reinstall(root)}")
 
 
 def python(root: Path) -> Finding:
@@ -59,7 +64,8 @@ def python(root: Path) -> Finding:
     )
     version = ".".join(map(str, sys.version_info[:3]))
     if version not in allowed:
-        return Finding("problem", "Python", f"{version}, expected {allowed}", "install one and run make lab")
+        do = "install one of these, remove .venv and run make lab"
+        return Finding("problem", "Python", f"{version}, expected {allowed}", do)
     return Finding("ok", "Python", f"{version} ({sys.executable})")
 
 
@@ -83,6 +89,14 @@ def packages(root: Path) -> Finding:
         shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         return Finding("problem", "packages", shown, INSTALL)
     return Finding("ok", "packages", f"{count} as in constraints.txt")
+
+
+def _reinstall(root: Path) -> str:
+    """What to do about packages that don't work: the pins again only where what is installed is something else."""
+    with suppress(OSError):
+        if packages(root).level == "ok":
+            return BEYOND_PINS
+    return INSTALL
 
 
 def git(root: Path) -> Finding:
@@ -117,7 +131,7 @@ def gpu(root: Path) -> Finding:
         return Finding("note", "GPU", f"{card.name}, not used: STUDYLIB_GPU=emulator is set", "unset STUDYLIB_GPU")
     return Finding(
         "problem", "GPU", f"{card.name} with driver {card.driver}, but Numba cannot use it; kernels run on the emulator",
-        f"python -m numba -s shows why under __CUDA Information__; if packages are missing: {INSTALL}",
+        f"python -m numba -s shows why under __CUDA Information__; if packages are missing or do not work: {_reinstall(root)}",
     )  # fmt: skip
 
 
@@ -134,10 +148,10 @@ def toolkit(root: Path) -> Finding:
         compiled = gpu.compile(kernel, np.zeros(1, np.float32))
     except gpu.NotAvailable as error:
         level = "note" if sys.platform == "darwin" else "problem"
-        do = "the emulator needs none of it" if sys.platform == "darwin" else INSTALL
+        do = "the emulator needs none of it" if sys.platform == "darwin" else _reinstall(root)
         return Finding(level, "CUDA toolkit", " ".join(str(error).split()), do)
     except gpu.CompileError as error:
-        return Finding("problem", "CUDA toolkit", f"does not compile a kernel of one line: {error}", INSTALL)
+        return Finding("problem", "CUDA toolkit", f"does not compile a kernel of one line: {error}", _reinstall(root))
     return Finding("ok", "CUDA toolkit", f"{compiled.release} compiles for sm_{compiled.cc[0]}{compiled.cc[1]}")
 
 
@@ -184,7 +198,7 @@ def jupyterlab(root: Path) -> Finding:
                 server.wait()
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         reason = lines[-1] if lines else "it printed nothing"
-        return Finding("problem", "JupyterLab", f"does not answer: {reason}", INSTALL)
+        return Finding("problem", "JupyterLab", f"does not answer: {reason}", _reinstall(root))
 
 
 def _lab_command(root: Path, port: int) -> list[str]:

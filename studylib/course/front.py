@@ -19,7 +19,8 @@ from studylib.kernels import stubs
 FOLDERS = "build/lab"
 COMMANDS = """\
 In a terminal (File, New, Terminal): `study check NAME` judges an exercise, `study hint NAME` helps, `study claim TOPIC`
-takes a topic, `study --help` lists the rest. This page is made by `make lab`."""
+takes a topic, `study update` brings what is new in the course, `study --help` lists the rest. This page is made by
+`make lab`."""
 
 
 def write(course: Course, person: str, verdicts: Mapping[str, str], now: datetime.datetime) -> Path:
@@ -47,16 +48,20 @@ def page(course: Course, person: str, verdicts: Mapping[str, str], now: datetime
 
 
 def workspace(week: Week) -> dict[str, Any]:
-    """JupyterLab's layout for a week: the notebook left, its exercises as tabs right, the file browser at its folder."""
+    """JupyterLab's layout for a week: the notebook left, its exercises as tabs right.
+
+    The file browser stands at the week's folder and is closed, so that both have room on a screen 1280 wide.
+    """
     notebook = f"weeks/{week.name}/{week.name}.ipynb"
     exercises = [f"exercises/{week.name}/{name}.py" for name in week.exercises]
     areas = [[f"notebook:{notebook}"], [f"editor:{path}" for path in exercises]]
     tabs = [{"type": "tab-area", "currentIndex": 0, "widgets": area} for area in areas]
-    dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.55, 0.45], "children": tabs}
+    dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.58, 0.42], "children": tabs}
     data: dict[str, Any] = {
         "layout-restorer:data": {
             "main": {"dock": dock, "current": areas[0][0]},
-            "left": {"collapsed": False, "visible": True, "current": "filebrowser", "widgets": ["filebrowser"]},
+            # JupyterLab opens whatever is "current", collapsed or not.
+            "left": {"collapsed": True, "visible": True, "widgets": ["filebrowser"]},
             "right": {"collapsed": True, "visible": True, "widgets": []},
         },
         "file-browser-filebrowser:cwd": {"path": f"weeks/{week.name}"},
@@ -71,7 +76,7 @@ def _meeting(course: Course, now: datetime.datetime) -> list[str]:
     today, week = now.date(), course.next(now.date())
     if week is None:
         first = course.weeks[0] if course.weeks else None
-        return [tables.no_meeting_ahead(course), f"To read alone, begin with week 1: {_links(first)}." if first else ""]
+        return [tables.no_meeting_ahead(course), f"Week {first.number}: {_links(first)}" if first else ""]
     date = course.date(week)
     when = "Today" if date == today else "Next meeting"
     place, link = course.place(week), course.link(week)

@@ -58,13 +58,15 @@ def write(root: Path, texts: Mapping[Path, str]) -> None:
 
 def _group(path: Path, title: str, start: datetime.date | None, participants: list[str]) -> str:
     document = files.document(path)
+    kept = {"start": start, "weekday": WEEKDAYS[start.weekday()]} if start else {}
     for name in OF_A_RUN:
-        document.pop(name, None)
+        if name not in kept:
+            document.pop(name, None)
     if title:
         document["title"] = title
-    if start:
-        document["start"] = start
-        document["weekday"] = WEEKDAYS[start.weekday()]
+    for name, value in kept.items():
+        document[name] = value  # keeps its place; the comment on the old value goes
+        document[name].trivia.comment = document[name].trivia.comment_ws = ""
     if participants:
         people = tomlkit.aot()
         for name in participants:

@@ -64,6 +64,13 @@ class _OwnKernel(AsyncKernelManager):
     def _own(self) -> KernelSpecManager:
         return _OwnSpec()
 
+    async def _async_interrupt_kernel(self) -> None:
+        """Not before a shutdown: the kernel is idle or is to end anyway, and may print a KeyboardInterrupt of its own."""
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
+
+    interrupt_kernel = _async_interrupt_kernel
+
 
 def weeks() -> dict[str, Path]:
     """The weeks of the course: name to the notebook's source, weeks/NAME/NAME.py, in order."""

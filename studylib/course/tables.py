@@ -111,4 +111,7 @@ def no_meeting_ahead(course: Course) -> str:
     last = max((date for week in course.weeks if (date := course.date(week))), default=None)
     if last is None:
         return "No meeting has a date: set start and weekday in group.toml."
-    return f"No meeting ahead: the last one was on {day(last)}. For a run of your own: study group init."
+    return (
+        "New here? Begin with week 1, alone or with others; to meet as a group, set your dates with study group init. "
+        f"(The meetings of the last run are over: {day(last)} was the last one.)"
+    )

@@ -59,11 +59,12 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
         checks.reads,
         checks.writes,
         _Replay(program, geometry, before),
+        fatal[0] if fatal else None,
     )
 
 
 def _nothing_ran(title: str, grid: tuple, block: tuple, finding: Finding) -> Report:
-    return Report(title, grid, block, [finding], [], 0, 0, lambda line, warp, file: [])
+    return Report(title, grid, block, [finding], [], 0, 0, lambda line, warp, file: [], finding)
 
 
 def _tuple(extents) -> tuple:

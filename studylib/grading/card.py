@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import html
+from functools import cache
 
+from studylib.gpu.language.source import Source
 from studylib.grading.verdict import Verdict
+from studylib.kernels import load
 
 MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
 COLOURS = {"passed": "#00795c", "failed": "#c0392b", "skipped": "#767676"}
-REFERENCE = "This is the exercise's own solution."
+REFERENCE = "Word for word the exercise's solution."
+SHORT = 5  # statements; so short a kernel everybody writes alike
 WORDS = {"passed": "passed", "failed": "not yet", "not attempted": "not attempted"}
 
 
@@ -41,9 +46,20 @@ def page(verdict: Verdict) -> str:
     return f"<div><p>{title}<br>{judged}</p><table><tbody>{rows}</tbody></table>{notes}</div>"
 
 
+def is_word_for_word(verdict: Verdict) -> bool:
+    """Whether a kernel is the exercise's solution, names included, and longer than one that everybody writes alike."""
+    return verdict.is_reference and _statements(verdict.exercise) > SHORT
+
+
+@cache
+def _statements(name: str) -> int:
+    body = Source(load(name).kernel.py_func).tree.body
+    return sum(isinstance(node, ast.stmt) for statement in body for node in ast.walk(statement))
+
+
 def _judged(verdict: Verdict) -> str:
     return f"judged: {verdict.path}, line {verdict.line}, code {verdict.digest or 'not read'}"
 
 
 def _notes(verdict: Verdict) -> list[str]:
-    return ([REFERENCE] if verdict.is_reference else []) + verdict.notes
+    return ([REFERENCE] if is_word_for_word(verdict) else []) + verdict.notes

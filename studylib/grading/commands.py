@@ -117,20 +117,25 @@ def grade(
     """
     from studylib import kernels
     from studylib.grading import grade as grading
-    from studylib.grading import report
+    from studylib.grading import hand_ins, report
 
     with plain_errors(), tempfile.TemporaryDirectory(prefix="branches-") as scratch:
         if (submissions is None) == (branches is None):
             raise ValueError("give a folder with a folder for each participant, or --branches, and not both")
-        folder = submissions or grading.check_out(branches or "", Path(scratch))
-        jobs = grading.jobs_in(folder, kernels.names())
+        folder = submissions or hand_ins.check_out(branches or "", Path(scratch))
+        jobs = hand_ins.jobs_in(folder, kernels.names(), out)
+        for message in hand_ins.left_out(folder, out):
+            typer.echo(f"study: {message}", err=True)
+        report.begin(out)
         done: list[grading.Grade] = []
         try:
             done.extend(grading.grade(jobs, out))
         except KeyboardInterrupt:
             typer.echo("\nstudy: stopped; the same command goes on from there", err=True)
             raise typer.Exit(130) from None
-        for path in report.write(done, out):
+        for message in report.not_taken(done):
+            typer.echo(f"study: {message}", err=True)
+        for path in report.write(done, out, folder):
             typer.echo(f"wrote {path}")
         for state in ("passed", "failed", "not attempted", grading.MISSING):
             typer.echo(f"{sum(found.state == state for found in done):5d} {state}")

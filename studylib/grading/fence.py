@@ -22,7 +22,7 @@ LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 
 # Landlock's system calls have the same numbers everywhere.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-READ_FILE, READ_DIR = 1 << 2, 1 << 3
+EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
 RIGHTS = (13, 14, 15, 15, 16)  # how many rights to files each version of Landlock knows
 SCOPES = 3  # abstract sockets and signals
 
@@ -83,14 +83,17 @@ NUMBER, MACHINE, ARGUMENTS = 0, 4, 16  # where a filter finds them
 SET_NO_NEW_PRIVS, SET_SECCOMP, FILTER = 38, 22, 2
 
 
-def close(readable: Iterable[str]) -> None:
-    """From here on this process can read below the paths `readable`, and neither write files nor reach other processes."""
+def close(readable: Iterable[str], program: str = "", writable: str = "") -> None:
+    """From here on this process can read below the paths `readable`, and neither write files nor reach other processes.
+
+    program: the one program that it may then become. writable: a folder below which it may do as it likes.
+    """
     if sys.platform != "linux":
         return
     c = ctypes.CDLL(None, use_errno=True)
     if c.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        _files(c, [*readable, *LIBRARIES])
-        _calls(c)
+        _files(c, [*readable, *LIBRARIES], program, writable)
+        _calls(c, bool(program))
 
 
 def landlock_version() -> int:
@@ -98,7 +101,7 @@ def landlock_version() -> int:
     return ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1) if sys.platform == "linux" else 0
 
 
-def _files(c: ctypes.CDLL, readable: list[str]) -> None:
+def _files(c: ctypes.CDLL, readable: list[str], program: str, writable: str) -> None:
     version = landlock_version()
     if version < 1:
         return
@@ -108,31 +111,35 @@ def _files(c: ctypes.CDLL, readable: list[str]) -> None:
     rules = c.syscall(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     if rules < 0:
         return
-    for path in readable:
+    read = READ_FILE | READ_DIR | (EXECUTE if program else 0)  # a program's libraries are executed with it
+    allowances = [(path, read) for path in readable]
+    allowances += [(path, right) for path, right in ((program, EXECUTE | READ_FILE), (writable, rights)) if path]
+    for path, right in allowances:
         with contextlib.suppress(OSError):  # not every system has every folder
             place = os.open(path, os.O_PATH)
-            allowed = READ_FILE | READ_DIR if os.path.isdir(path) else READ_FILE
+            allowed = right if os.path.isdir(path) else right & (EXECUTE | READ_FILE)
             c.syscall(ADD_RULE, rules, 1, struct.pack("=Qi", allowed, place), 0)
             os.close(place)
     c.syscall(RESTRICT_SELF, rules, 0)
     os.close(rules)
 
 
-def _calls(c: ctypes.CDLL) -> None:
+def _calls(c: ctypes.CDLL, becomes_program: bool) -> None:
     if platform.machine() not in MACHINES:
         return
-    program = b"".join(struct.pack("=HBBI", *step) for step in _filter(*MACHINES[platform.machine()]))
+    program = b"".join(struct.pack("=HBBI", *step) for step in _filter(*MACHINES[platform.machine()], becomes_program))
     held = ctypes.create_string_buffer(program, len(program))
     c.prctl(SET_SECCOMP, FILTER, struct.pack("HP", len(program) // 8, ctypes.addressof(held)), 0, 0)
 
 
-def _filter(column: int, machine: int) -> list[tuple[int, int, int, int]]:
+def _filter(column: int, machine: int, becomes_program: bool) -> list[tuple[int, int, int, int]]:
     """Instructions: (operation, steps to skip if it holds, steps to skip if not, operand)."""
     refuse, allow = (RETURN, 0, 0, REFUSE | errno.EPERM), (RETURN, 0, 0, ALLOW)
     steps = [(LOAD, 0, 0, MACHINE), (IF_EQUAL, 1, 0, machine), (RETURN, 0, 0, KILL), (LOAD, 0, 0, NUMBER)]
     if column == 0:
         steps += [(IF_AT_LEAST, 0, 1, 1 << 30), refuse]  # the same calls by other numbers
-    for number in [*(pair[column] for pair in REFUSED.values()), *(ONLY_X86 if column == 0 else ())]:
+    refused = [pair[column] for name, pair in REFUSED.items() if not (becomes_program and name == "execve")]
+    for number in [*refused, *(ONLY_X86 if column == 0 else ())]:
         if number is not None:
             steps += [(IF_EQUAL, 0, 1, number), refuse]
     # The C library then uses clone, whose flags can be seen here.

@@ -3,48 +3,51 @@
 from __future__ import annotations
 
 import base64
-import io
-import json
-import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from studylib.grading.card import page
-from studylib.grading.isolation import IMPORT, ended
-from studylib.grading.verdict import FAILED, Stage, Verdict, judge
+from studylib.grading.judging import judge_apart, picture_of
+from studylib.grading.verdict import Verdict, judge
 from studylib.kernels import load
 from studylib.kernels.stubs import EXERCISES
 
+PATIENCE = 1  # seconds after which a check says that it is working
+
 
 def check_file(name: str, path: Path | None = None) -> Verdict:
-    """The verdict on a file, by default the participant's; imports it first, in a process of its own."""
-    exercise = load(name)
-    path = path or EXERCISES / exercise.week / f"{name}.py"
-    verdict = judge(exercise, path=path)
-    if verdict.state != "not attempted" and verdict.stage("imports").status != FAILED and (why := import_apart(path)):
-        verdict.stages = [Stage("imports", FAILED, f"{path.name} {why}")]
-        verdict.report = None
-    return verdict
+    """The verdict on a file, by default the participant's, from a process with limits. Raises ValueError for no exercise."""
+    return _judged(name, path, pictures=False)[0]
 
 
-def import_apart(path: Path) -> str:
-    """Why a file cannot be imported, or an empty text."""
-    command = [sys.executable, "-m", "studylib.grading.isolation", str(path.resolve())]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=IMPORT.patience, check=False)
-    except subprocess.TimeoutExpired:
-        return ended(-9, IMPORT)
-    try:
-        return json.loads(done.stderr.decode(errors="replace").splitlines()[-1])["why"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        return ended(done.returncode, IMPORT)
+def _judged(name: str, path: Path | None, pictures: bool) -> tuple[Verdict, bytes]:
+    path = path or EXERCISES / load(name).week / f"{name}.py"
+    return judge_apart(name, path, pictures=pictures, meanwhile=_working(name))
+
+
+def _working(name: str) -> Callable[[], None]:
+    """Says once, after a second, that a kernel is being judged."""
+    begun = time.monotonic()
+    said: list[bool] = []
+
+    def meanwhile() -> None:
+        if not said and time.monotonic() - begun > PATIENCE:
+            said.append(True)
+            print(f"judging {name} ...", file=sys.stderr, flush=True)
+
+    return meanwhile
 
 
 class Card:
-    """A verdict as a notebook shows it: the card, and beside it what a warp of the kernel accesses."""
+    """A verdict as a notebook shows it: the card, and beside it what a warp of the kernel accesses.
 
-    def __init__(self, verdict: Verdict):
-        self.verdict = verdict
+    picture: as PNG, of a verdict that has no report.
+    """
+
+    def __init__(self, verdict: Verdict, picture: bytes = b""):
+        self.verdict, self.picture = verdict, picture
 
     def __getattr__(self, name: str):
         return getattr(self.verdict, name)
@@ -55,21 +58,12 @@ class Card:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        picture = picture_of(self.verdict)
+        picture = self.picture or picture_of(self.verdict)
         if not picture:
             return page(self.verdict)
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
         alt = "which elements of each array a warp touches at the costliest line of the kernel"
         return f'{page(self.verdict)}<img style="max-width: 100%" alt="{alt}" src="{source}">'
-
-
-def picture_of(verdict: Verdict) -> bytes:
-    """What a warp touches at the kernel's costliest line, as PNG; empty if the kernel accessed nothing."""
-    if verdict.report is None or not verdict.report.accesses:
-        return b""
-    buffer = io.BytesIO()
-    verdict.report.plot().savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
 
 
 def check(name: str, kernel=None) -> Card:
@@ -78,4 +72,6 @@ def check(name: str, kernel=None) -> Card:
     Shows each stage (imports, compiles for a real GPU, right, safe, within budget, and on a GPU measured) and a picture
     of what a warp touches. Raises ValueError if there is no such exercise.
     """
-    return Card(check_file(name) if kernel is None else judge(name, kernel))
+    if kernel is not None:
+        return Card(judge(name, kernel))
+    return Card(*_judged(name, None, pictures=True))

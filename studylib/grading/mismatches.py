@@ -8,47 +8,60 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studylib.gpu import Report
+from studylib.gpu import Finding, Report
 from studylib.kernels import Exercise
 
 if TYPE_CHECKING:
     from studylib.grading.verdict import Run
 
-# float32 sums differ by their order; a wrong index differs by the size of the numbers.
-RELATIVE, ABSOLUTE = 1e-4, 1e-5
+SMALLEST = float(np.finfo(np.float32).tiny)  # below it float32 has fewer digits, and a card may take it for 0
 SHOWN = 5
 WARP = 32
 MOST_WARPS = 4096  # that are replayed to find who wrote an element
 
 
 def describe(exercise: Exercise, run: Run) -> str:
-    """Why the outputs of a run are wrong, or an empty text if they are right."""
+    """Why the outputs of a run are wrong, the cause first; an empty text if they are right."""
+    if run.stopped:
+        return f"{_cause(run.stopped)}\nThe launch stopped there, so there is no result"
+    if not (wrong := _mismatches(exercise, run)) or not run.findings:
+        return wrong
+    # What is not safe may be why: who is told of the wrong numbers first looks for a wrong formula.
+    return f"{_cause(run.findings[0])}\nand {wrong}"
+
+
+def _cause(finding: Finding) -> str:
+    """In the words that *safe* has for it, with its place on a line of its own."""
+    return f"{finding.message}\n  {finding.file}:{finding.line}: {finding.source.strip()}".rstrip(" :")
+
+
+def _mismatches(exercise: Exercise, run: Run) -> str:
     names = list(inspect.signature(exercise.kernel.py_func).parameters)
     # The kernel's own parameters come last in launch(kernel, *inputs, *outputs) as well.
     for name, before, after in zip(names, run.case.inputs, run.inputs, strict=False):
         if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=True):
             return f"the kernel changes its input {name}"
     own = list(inspect.signature(exercise.launch).parameters)[1:]
-    for name, expected, got in zip(own[len(run.inputs) :], run.expected, run.outputs, strict=True):
-        wrong = ~close(got, expected)
+    bounds = exercise.bounds(*run.case.inputs)
+    for name, expected, got, bound in zip(own[len(run.inputs) :], run.expected, run.outputs, bounds, strict=True):
+        wrong = ~close(got, expected, bound)
         if wrong.any():
             return _lines(name, expected, got, wrong, run.reports)
     return ""
 
 
-def close(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where float results agree within rounding, and integers exactly."""
-    if expected.dtype.kind != "f":
+def close(got: np.ndarray, expected: np.ndarray, bound) -> np.ndarray:
+    """Where results agree: within `bound`, of Exercise.bounds; a bound of 0 asks for the same number."""
+    if np.isscalar(bound) and bound == 0:
         return got == expected
-    allowed = ABSOLUTE * max(1.0, float(np.abs(expected).max(initial=0))) + RELATIVE * np.abs(expected)
-    return np.abs(got.astype(float) - expected) <= allowed
+    return np.abs(got.astype(float) - expected) <= bound + SMALLEST
 
 
 def _lines(name: str, expected: np.ndarray, got: np.ndarray, wrong: np.ndarray, reports: list[Report]) -> str:
     indices = [tuple(map(int, index)) for index in np.argwhere(wrong)[:SHOWN]]
     flat = [int(np.ravel_multi_index(index, expected.shape)) if index else 0 for index in indices]
     writers = _writers(name, flat, reports)
-    lines = [f"{name} is wrong in {int(wrong.sum()):,} of {wrong.size:,} elements"]
+    lines = [f"{name} is wrong in {int(wrong.sum()):,} of {wrong.size:,} element{'s' * (wrong.size != 1)}"]
     for index, element in zip(indices, flat, strict=True):
         values = f"got {_number(got[index])}, expected {_number(expected[index])}"
         lines.append(f"  {name}[{', '.join(map(str, index))}]: {values}; {writers.get(element, 'no thread wrote it')}")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
+import re
+import sys
 from collections.abc import Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -14,9 +18,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from studylib import kernels
-from studylib.grading.card import page
-from studylib.grading.grade import MISSING, Grade, file_names
-from studylib.kernels.stubs import replace
+from studylib.grading.card import is_word_for_word, page
+from studylib.grading.grade import MISSING, Grade
+from studylib.grading.hand_ins import MARKER, file_names
+from studylib.grading.verdict import display_path
+from studylib.kernels.stubs import EXERCISES, replace
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
 MARKS = {"passed": "✓", "failed": "✗", "not attempted": "·", MISSING: " "}
@@ -31,8 +37,8 @@ PAGES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 OVERVIEW = PAGES.from_string("""<!doctype html><html lang="en"><meta charset="utf-8"><title>Grades</title>
 <meta name="viewport" content="width=device-width"><style>{{ style }}</style>
 <h1>Grades</h1>
-<p>{{ rows | length }} participants, {{ names | length }} exercises. ✓ passed, ✗ not yet, · not attempted, blank: not handed
-in, ★ the exercise's own solution.</p>
+<p>{{ rows | length }} participants, {{ names | length }} exercises. ✓ passed, ✗ not yet, · not attempted, blank: not handed in,
+? not handed in, but something lay there, ★ word for word the exercise's solution. Point at a mark for its reason.</p>
 <div class="wide"><table><tr><th>participant</th><th>passed</th>
 {% for name in names %}<th class="name">{{ name }}</th>{% endfor %}</tr>
 {% for person, link, passed, cells in rows %}
@@ -45,13 +51,42 @@ PERSON = PAGES.from_string("""<!doctype html><html lang="en"><meta charset="utf-
 <p><a href="../report.html">all participants</a></p><h1>{{ person }}</h1>
 {% for name, card, picture in cards %}<section id="{{ name }}">{{ card }}
 {% if picture %}<img alt="what a warp touches at the costliest line" src="data:image/png;base64,{{ picture }}">{% endif %}
-</section>{% else %}<p>Nothing handed in.</p>{% endfor %}</html>
+</section>{% else %}<p>Nothing handed in.</p>{% endfor %}
+{% for name, why in missing %}<p><b>{{ name }}</b>: not handed in; {{ why }}</p>
+{% endfor %}</html>
 """)
 
 
-def write(grades: Sequence[Grade], out: Path) -> list[Path]:
-    """Writes the report of all grades into the folder `out`; returns the files that a facilitator opens."""
-    (out / "participants").mkdir(parents=True, exist_ok=True)
+def begin(out: Path) -> list[str]:
+    """Marks a folder as one of gradings, so that it is never taken for a participant's; returns the pages that it has."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        found = json.loads((out / MARKER).read_text(encoding="utf-8"))["pages"]
+        pages = [name for name in found if Path(name).name == name and name.endswith(".html")]
+    except (OSError, ValueError, KeyError, TypeError):
+        pages = []
+    replace(out / MARKER, json.dumps({"pages": pages}))
+    return pages
+
+
+def not_taken(grades: Sequence[Grade]) -> list[str]:
+    """A line for each exercise that was not handed in though something lay there, and for all of one that say the same."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for grade in grades:
+        if grade.state == MISSING and (why := _reason(grade)[1]):
+            lines.setdefault((_clean(grade.participant), why), []).append(grade.verdict.exercise)
+    few = {key: ", ".join(names) if len(names) < 4 else f"{len(names)} exercises" for key, names in lines.items()}
+    return [f"{person}: {names} not handed in; {why}" for (person, why), names in few.items()]
+
+
+def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
+    """Writes the report of all grades into the folder `out`; returns the files that a facilitator opens.
+
+    folder: of the submissions, which no page shows. Pages of an earlier grading that nobody has any more are removed.
+    """
+    stale = begin(out)
+    (out / "participants").mkdir(exist_ok=True)
+    grades = [_without_folders(grade, folder) for grade in grades]
     order = {name: i for i, name in enumerate(kernels.names())}
     grades = sorted(grades, key=lambda grade: (grade.participant, order[grade.verdict.exercise]))
     people: dict[str, list[Grade]] = {}
@@ -64,10 +99,17 @@ def write(grades: Sequence[Grade], out: Path) -> list[Path]:
             for grade in own
             if grade.state != MISSING
         ]
+        missing = [(g.verdict.exercise, _reason(g)[1]) for g in own if g.state == MISSING and _reason(g)[1]]
         replace(
             out / "participants" / f"{pages[person]}.html",
-            PERSON.render(style=Markup(STYLE), person=person, cards=cards),
+            PERSON.render(style=Markup(STYLE), person=person, cards=cards, missing=missing),
         )
+    kept = [f"{page}.html" for page in pages.values()]
+    written = {name.casefold() for name in kept}
+    for name in stale:
+        if name.casefold() not in written:
+            (out / "participants" / name).unlink(missing_ok=True)
+    replace(out / MARKER, json.dumps({"pages": kept}))
     replace(out / "report.html", _overview(people, pages))
     replace(out / "grades.csv", _csv(grades))
     replace(out / "junit.xml", _junit(grades))
@@ -75,18 +117,49 @@ def write(grades: Sequence[Grade], out: Path) -> list[Path]:
 
 
 def _reason(grade: Grade) -> tuple[str, str]:
-    """(stage, text) of what failed first; empty if nothing did."""
+    """(stage, text) of what failed first, or of what lay there instead of a file; empty if nothing did."""
+    if grade.state == MISSING:
+        return "", "\n".join(grade.verdict.notes)
     return next(((s.name, s.text) for s in grade.verdict.stages if s.status == "failed"), ("", ""))
+
+
+def _without_folders(grade: Grade, folder: Path) -> Grade:
+    """The same with paths from the participant's folder: where the grader keeps what is nobody else's business."""
+    v = grade.verdict
+    own = [place / grade.participant for place in (folder, folder.absolute(), folder.resolve())]
+    prefixes = dict.fromkeys(str(place) for place in (*own, *(place.parent for place in own), EXERCISES.parent))
+    known = [prefix for prefix in prefixes if Path(prefix).is_absolute() and prefix != "/"]
+    roots = [sys.prefix, sys.base_prefix, str(Path.home())]
+
+    def plain(text: str) -> str:
+        for prefix in sorted(known, key=len, reverse=True):
+            text = re.sub(re.escape(prefix) + r"(/|(?![\w.-]))", "", text)
+        for root in roots:
+            text = text.replace(root.rstrip("/") + "/", ".../") if len(root) > 1 else text
+        return text
+
+    stages = [changed(stage, text=plain(stage.text)) for stage in v.stages]
+    notes = [plain(note) for note in v.notes]
+    path = v.path
+    for place in (own[0].as_posix(), display_path(own[1])):
+        path = path.removeprefix(f"{place}/")
+    return changed(grade, verdict=changed(v, path=plain(path), stages=stages, notes=notes))
 
 
 def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
     names = [grade.verdict.exercise for grade in next(iter(people.values()), [])]
     rows = []
     for person, own in people.items():
-        cells = [(MARKS[g.state] + "★" * g.verdict.is_reference, g.state, _reason(g)[1]) for g in own]
+        cells = [(_mark(g), g.state, _reason(g)[1]) for g in own]
         passed = sum(grade.state == "passed" for grade in own)
         rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
     return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names)
+
+
+def _mark(grade: Grade) -> str:
+    if grade.state == MISSING and grade.verdict.notes:
+        return "?"
+    return MARKS[grade.state] + "★" * is_word_for_word(grade.verdict)
 
 
 def _csv(grades: Sequence[Grade]) -> str:
@@ -95,7 +168,7 @@ def _csv(grades: Sequence[Grade]) -> str:
     writer.writerow(COLUMNS)
     for grade in grades:
         v = grade.verdict
-        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), v.is_reference, v.digest)
+        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), is_word_for_word(v), v.digest)
         writer.writerow([_plain(str(value)) for value in row])
     return buffer.getvalue()
 
@@ -122,7 +195,8 @@ def _junit(grades: Sequence[Grade]) -> str:
             if grade.state == "failed":
                 ElementTree.SubElement(case, "failure", {"message": stage}).text = _clean(text)
             elif grade.state != "passed":
-                ElementTree.SubElement(case, "skipped", {"message": grade.state})
+                why = f"{grade.state}; {text}" if text else grade.state
+                ElementTree.SubElement(case, "skipped", {"message": _clean(why)})
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 

@@ -1,22 +1,32 @@
 """Takes the kernel out of a submitted file without running the file.
 
 Nothing of a submission is executed to judge it: the emulator and the compiler read the kernel, and all that they need
-besides are its constants and device functions. So a file can't change the grader, see the inputs, or invent a verdict.
+besides are its constants, which are computed here node by node, and its device functions, which are compiled and not run.
+So a file can't change the grader, see the inputs, or invent a verdict.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import hashlib
+import importlib
 import linecache
+import math
 import stat
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
+from studylib.gpu.language.source import OPERATORS
+from studylib.grading.vetting import MODULES, Refused, check_depth
+
 MAX_BYTES = 200_000
-MODULES = {"math", "numba", "numba.cuda", "numba.types", "numpy"}
+MOST_ELEMENTS = 1 << 20  # of a constant array or tuple
+MOST_BITS = 4096  # of a constant integer
 CALLS = {"abs", "float", "int", "len", "max", "min", "round", "tuple", "bool"}
 ARRAYS = {"array", "asarray", "arange", "zeros", "ones", "full", "linspace"}
 TYPES = {"bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64"} | {
@@ -25,17 +35,15 @@ TYPES = {"bool_", "float16", "float32", "float64", "int8", "int16", "int32", "in
 JIT_OPTIONS = {"device", "inline", "fastmath", "max_registers", "lineinfo", "opt", "debug"}
 
 
-class Refused(ValueError):
-    """A file, or what it defines, that cannot be judged; the message is for its author."""
-
-
 @dataclass(frozen=True)
 class Submission:
-    """The kernel of a file. digest: of the whole file. tree: of the file."""
+    """The kernel of a file. digest: of the whole file. tree: of the file. dropped: a note on
+    each import that the kernel does not need."""
 
     kernel: Any
     tree: ast.Module
     digest: str
+    dropped: tuple[str, ...] = ()
 
 
 def read_file(path: Path, inside: Path | None = None) -> str:
@@ -53,7 +61,7 @@ def read_file(path: Path, inside: Path | None = None) -> str:
         raise Refused(f"{path.name} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
         raise Refused(f"{path.name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return text.replace("\r\n", "\n").removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
 
 
 def take(text: str, name: str, path: Path) -> Submission:
@@ -63,11 +71,12 @@ def take(text: str, name: str, path: Path) -> Submission:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
         raise Refused(f"{path.name} is not Python: {place}{getattr(error, 'msg', None) or error}") from None
+    check_depth(tree)
     linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    namespace: dict[str, Any] = {"__name__": f"submission_{name}"}
+    namespace: dict[str, Any] = {"__name__": f"submission_{name}", "__builtins__": builtins}
     dropped: dict[str, tuple[int, str]] = {}
     for statement in tree.body:
-        _execute(statement, namespace, dropped, str(path))
+        _take_statement(statement, namespace, dropped, str(path))
     kernel = namespace.get(name)
     if kernel is None and name in dropped:
         line, why = dropped[name]
@@ -79,34 +88,52 @@ def take(text: str, name: str, path: Path) -> Submission:
     for missing, (line, why) in dropped.items():
         if missing in _names(tree, kernel.py_func.__name__, namespace):
             raise Refused(f"the kernel uses {missing}, and line {line} is not run to judge it: {why}")
-    return Submission(kernel, tree, hashlib.sha256(text.encode()).hexdigest())
+    lines = {line for line, _ in dropped.values()}
+    unneeded = tuple(
+        f"line {statement.lineno} is left out, because the kernel does not need it: {ast.unparse(statement)[:80]}"
+        for statement in tree.body
+        if isinstance(statement, ast.Import | ast.ImportFrom) and statement.lineno in lines
+    )
+    return Submission(kernel, tree, hashlib.sha256(text.encode()).hexdigest(), unneeded)
 
 
-def _execute(statement: ast.stmt, namespace: dict, dropped: dict, path: str) -> None:
-    """Runs what can do no harm: imports of numba, numpy and math, constants, kernels; notes what it leaves out."""
+def _take_statement(statement: ast.stmt, namespace: dict, dropped: dict, path: str) -> None:
+    """Takes over imports of numba, numpy and math, constants, kernels; notes what it leaves out."""
     try:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            _import(statement)
+            found = _import(statement)
         elif isinstance(statement, ast.FunctionDef):
-            statement = _function(statement, namespace)
+            found = {statement.name: _function(statement, namespace, path)}
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
             if statement.value is None:
                 return
-            _constant(statement.value, namespace)
-            if isinstance(statement, ast.AnnAssign):
-                statement = ast.copy_location(ast.Assign([statement.target], statement.value), statement)
-            for target in statement.targets:
-                if not all(isinstance(node, ast.Name | ast.Tuple | ast.Store) for node in ast.walk(target)):
-                    raise Refused("it changes something that exists")
+            value = _value(statement.value, namespace)
+            found = {}
+            for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
+                _bind(target, value, found)
         else:
             raise Refused("it is not an import, a constant or a kernel")
-        exec(compile(ast.Module([statement], []), path, "exec", dont_inherit=True), namespace)  # noqa: S102  only what is harmless
-        for bound in _bound(statement):
+        namespace.update(found)
+        for bound in found:
             dropped.pop(bound, None)
     except Exception as error:  # noqa: BLE001  whatever it is, it is the author's
         for bound in _bound(statement):
             namespace.pop(bound, None)
-            dropped[bound] = (statement.lineno, str(error))
+            dropped[bound] = (statement.lineno, str(error)[:300])
+
+
+def _bind(target: ast.expr, value: Any, found: dict) -> None:
+    if isinstance(target, ast.Name):
+        if target.id.startswith("__"):
+            raise Refused(f"{target.id} is Python's own name")
+        found[target.id] = value
+        return
+    if not isinstance(target, ast.Tuple | ast.List):
+        raise Refused("it changes something that exists")
+    if not isinstance(value, tuple | list) or len(value) != len(target.elts):
+        raise Refused(f"its value does not have {len(target.elts)} parts")
+    for part, element in zip(target.elts, value, strict=True):
+        _bind(part, element, found)
 
 
 def _bound(statement: ast.stmt) -> set[str]:
@@ -124,18 +151,34 @@ def _bound(statement: ast.stmt) -> set[str]:
     return found
 
 
-def _import(statement: ast.Import | ast.ImportFrom) -> None:
+def _import(statement: ast.Import | ast.ImportFrom) -> dict[str, Any]:
+    """What an import binds; only modules of MODULES are imported."""
     modules = [a.name for a in statement.names] if isinstance(statement, ast.Import) else [statement.module or ""]
-    if isinstance(statement, ast.ImportFrom) and (statement.level or any(a.name == "*" for a in statement.names)):
-        raise Refused("import names one by one, from modules")
-    if any(a.name.startswith("_") for a in statement.names):
-        raise Refused("it imports a private name")
+    if isinstance(statement, ast.ImportFrom) and statement.level:
+        raise Refused("a relative import has nothing to start from")
     if unknown := [name for name in modules if name not in MODULES]:
         raise Refused(f"only {', '.join(sorted(MODULES))} are imported, not {', '.join(unknown)}")
+    found: dict[str, Any] = {}
+    for alias in statement.names:
+        if isinstance(statement, ast.Import):
+            name = alias.name if alias.asname else alias.name.partition(".")[0]
+            found[alias.asname or name] = _module(name)
+            continue
+        module = _module(modules[0])
+        if alias.name == "*":
+            public = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+            found |= {name: getattr(module, name) for name in public if hasattr(module, name)}
+        elif alias.name.startswith("_"):
+            raise Refused("it imports a private name")
+        elif not hasattr(module, alias.name):
+            raise Refused(f"{modules[0]} has no {alias.name} to import")
+        else:
+            found[alias.asname or alias.name] = getattr(module, alias.name)
+    return found
 
 
-def _function(statement: ast.FunctionDef, namespace: dict) -> ast.FunctionDef:
-    """The kernel without what Python would evaluate when it is defined, other than the decorator."""
+def _function(statement: ast.FunctionDef, namespace: dict, path: str) -> Any:
+    """The kernel: its code, compiled and not run, without what Python would evaluate when a function is defined."""
     if len(statement.decorator_list) != 1:
         raise Refused("it is a function without @cuda.jit, or with more than that")
     decorator = statement.decorator_list[0]
@@ -148,52 +191,125 @@ def _function(statement: ast.FunctionDef, namespace: dict) -> ast.FunctionDef:
         raise Refused("its decorator is not cuda.jit")
     if unknown := [str(option.arg) for option in options if option.arg not in JIT_OPTIONS]:
         raise Refused(f"cuda.jit with {', '.join(unknown)} is not judged; possible: {', '.join(sorted(JIT_OPTIONS))}")
-    if not all(isinstance(option.value, ast.Constant) for option in options):
+    if not all(_is_option(option.value) for option in options):
         raise Refused("the options of cuda.jit are not constants")
     a = statement.args
     if a.defaults or a.kw_defaults:
         raise Refused("a kernel has no default values")
+    if getattr(statement, "type_params", None):
+        raise Refused("a kernel has no type parameters")
     for parameter in [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]:
         if parameter is not None:
             parameter.annotation = None
     statement.returns = None
-    return statement
+    module = compile(ast.Module([statement], []), path, "exec", dont_inherit=True)
+    (code,) = (c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == statement.name)
+    from numba import cuda
+
+    function = FunctionType(code, namespace, statement.name)
+    return cuda.jit(**{str(option.arg): option.value.value for option in options})(function)  # type: ignore[attr-defined]
 
 
-def _constant(expression: ast.expr, namespace: dict) -> None:
-    """Raises Refused unless an expression is made of numbers, types, and names that are made so."""
-    check = partial(_constant, namespace=namespace)
+def _is_option(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and (
+        isinstance(value.value, bool | int | None) or value.value in ("always", "never")
+    )
+
+
+def _value(expression: ast.expr, namespace: dict) -> Any:
+    """The value of an expression made of numbers, types, and names that are made so; raises Refused for any other."""
+    value = _compute(expression, namespace)
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise Refused(f"{ast.unparse(expression)[:60]} is very large")
+    if isinstance(value, tuple | list) and len(value) > MOST_ELEMENTS:
+        raise Refused(f"{ast.unparse(expression)[:60]} has more than {MOST_ELEMENTS:,} elements")
+    return value
+
+
+def _compute(expression: ast.expr, namespace: dict) -> Any:
     if isinstance(expression, ast.Constant):
-        return
+        return expression.value
     if isinstance(expression, ast.Name):
-        if expression.id in namespace and not expression.id.startswith("_"):
-            return
+        if expression.id in namespace and not expression.id.startswith("__"):
+            return namespace[expression.id]
     elif isinstance(expression, ast.Tuple | ast.List):
-        for element in expression.elts:
-            check(element)
-        return
+        parts = [_value(element, namespace) for element in expression.elts]
+        return tuple(parts) if isinstance(expression, ast.Tuple) else parts
     elif isinstance(expression, ast.UnaryOp):
-        return check(expression.operand)
-    elif isinstance(expression, ast.BinOp):
-        if isinstance(expression.op, ast.Pow | ast.LShift) and not _is_small(expression.right):
-            raise Refused(f"{ast.unparse(expression)} may be very large: write the number")
-        check(expression.left)
-        return check(expression.right)
+        return OPERATORS[type(expression.op)](_value(expression.operand, namespace))
+    elif isinstance(expression, ast.BinOp) and type(expression.op) in OPERATORS:
+        return _binary(expression, namespace)
     elif isinstance(expression, ast.Attribute):
-        if _dotted(expression, namespace):
-            return
+        if path := _dotted(expression, namespace):
+            module, _, name = path.rpartition(".")
+            return _module(path) if path in MODULES else getattr(_module(module), name)
     elif isinstance(expression, ast.Subscript):
-        check(expression.value)
-        return check(expression.slice)
+        value, index = _value(expression.value, namespace), _value(expression.slice, namespace)
+        if isinstance(value, tuple | list | np.ndarray):
+            return value[index]
     elif isinstance(expression, ast.Call) and _is_known(expression.func, namespace):
-        for argument in expression.args:
-            check(argument)
-        for keyword in expression.keywords:
-            if keyword.arg != "dtype":  # max(..., key=f) would call f
-                raise Refused(f"{keyword.arg}= is not judged: write the number")
-            check(keyword.value)
-        return
+        return _call(expression, namespace)
     raise Refused(f"{ast.unparse(expression)[:60]} is not a constant expression: write the number")
+
+
+def _binary(expression: ast.BinOp, namespace: dict) -> Any:
+    if isinstance(expression.op, ast.Pow | ast.LShift) and not _is_small(expression.right):
+        raise Refused(f"{ast.unparse(expression)} may be very large: write the number")
+    left, right = _value(expression.left, namespace), _value(expression.right, namespace)
+    for value in (left, right):
+        if not isinstance(value, bool | int | float | np.generic | np.ndarray | tuple | list):
+            raise Refused(f"{ast.unparse(expression)[:60]} is not made of numbers")
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(sequence, tuple | list) and isinstance(times, int) and len(sequence) * times > MOST_ELEMENTS:
+            raise Refused(f"{ast.unparse(expression)[:60]} has more than {MOST_ELEMENTS:,} elements")
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and left.shape != right.shape:
+        raise Refused(f"{ast.unparse(expression)[:60]}: the arrays have different shapes")
+    return OPERATORS[type(expression.op)](left, right)
+
+
+def _call(expression: ast.Call, namespace: dict) -> Any:
+    function = _compute(expression.func, namespace) if _dotted(expression.func, namespace) else None
+    if function is None:
+        function = getattr(builtins, expression.func.id)  # type: ignore[attr-defined]
+    arguments = [_value(argument, namespace) for argument in expression.args]
+    if any(isinstance(argument, str) for argument in arguments):
+        raise Refused(f"{ast.unparse(expression)[:60]} is made of text: write the number")
+    options = {}
+    for keyword in expression.keywords:
+        if keyword.arg != "dtype":  # max(..., key=f) would call f
+            raise Refused(f"{keyword.arg}= is not judged: write the number")
+        options["dtype"] = _value(keyword.value, namespace)
+        if isinstance(options["dtype"], str) and options["dtype"] not in TYPES:
+            raise Refused(f"dtype={options['dtype'][:40]!r} is no type of a kernel")
+        if not isinstance(options["dtype"], str | type | np.dtype):
+            raise Refused("dtype= is no type of NumPy")
+    name = getattr(function, "__name__", "")
+    _check_size(name, arguments)
+    if any(_is_large(argument) for argument in arguments):
+        raise Refused(f"{ast.unparse(expression)[:60]} is made of very large numbers")
+    return function(*arguments, **options)
+
+
+def _check_size(name: str, arguments: list) -> None:
+    """Raises Refused for an array that would be too large to make."""
+    shape: Any = arguments[0] if arguments else 0
+    if name in ("zeros", "ones", "full"):
+        elements = math.prod(shape) if isinstance(shape, tuple | list) else shape
+    elif name == "arange":
+        start, stop, step = ([0, *arguments, 1] if len(arguments) == 1 else [*arguments, 1])[:3]
+        elements = abs(stop - start) / abs(step)
+    elif name == "linspace":
+        elements = arguments[2] if len(arguments) > 2 else 50
+    elif name in ("factorial", "comb", "perm"):
+        elements = math.prod(1 + abs(number) for number in arguments) << 10
+    else:
+        return
+    if not elements <= MOST_ELEMENTS:
+        raise Refused(f"{name}() makes more than {MOST_ELEMENTS:,} elements")
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > MOST_BITS
 
 
 def _is_small(expression: ast.expr) -> bool:
@@ -226,9 +342,7 @@ def _dotted(expression: ast.expr, namespace: dict) -> str | None:
     return None
 
 
-def _module(name: str) -> Any:
-    import importlib
-
+def _module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 

@@ -14,9 +14,12 @@ import numpy as np
 
 from studylib import gpu
 from studylib.gpu.language.source import Source, display_name
+from studylib.grading import seed
+from studylib.grading.apart import compile_apart
 from studylib.grading.budget import judge_budget
 from studylib.grading.mismatches import describe
 from studylib.grading.source import Refused, read_file, take
+from studylib.grading.vetting import check as vet
 from studylib.kernels import Case, Exercise, load
 from studylib.kernels.stubs import EXERCISES
 
@@ -115,8 +118,9 @@ def judge(
     """The verdict on a kernel, or on that of a file (by default the participant's, in exercises/).
 
     ccs: compute capabilities that it is compiled for. compile_wrong: whether also a kernel that is not right is compiled,
-    which takes most of the time. inside: the folder that the file must lie in. The inputs are drawn from the submission's
-    own hash, so no table of answers can fit them, and the same file always meets the same ones.
+    which takes most of the time. inside: the folder that the file must lie in. The inputs, and some of their sizes, are
+    drawn from the submission's hash and a key that the grader keeps (see `seed`): no file can be made to fit them, and the
+    same file always meets the same ones.
     Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
     """
     if isinstance(exercise, str):
@@ -130,9 +134,9 @@ def judge(
     except Refused as error:
         verdict.stages = [Stage("imports", FAILED, str(error))]
         return verdict
-    verdict.notes = _notes(exercise, submission.tree)
+    verdict.notes = [*_notes(exercise, submission.tree), *submission.dropped]
     verdict.stages = [Stage("imports", PASSED)]
-    return _judge(exercise, submission.kernel, verdict, submission.digest, ccs, compile_wrong)
+    return _judge(exercise, submission.kernel, verdict, submission.digest, ccs, compile_wrong, compile_apart)
 
 
 def display_path(path: Path) -> str:
@@ -151,10 +155,12 @@ def _judge_function(exercise: Exercise, kernel, ccs) -> Verdict:
         verdict.stages = [Stage("imports", FAILED, f"got {type(kernel).__name__}; {wanted}")]
         return verdict
     verdict.stages = [Stage("imports", PASSED)]
-    return _judge(exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs, True)
+    return _judge(
+        exercise, kernel, verdict, hashlib.sha256(function.__code__.co_code).hexdigest(), ccs, True, gpu.compile
+    )
 
 
-def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compile_wrong: bool) -> Verdict:
+def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compile_wrong: bool, compiler) -> Verdict:
     try:
         source = Source(kernel.py_func)
     except ValueError as error:
@@ -177,12 +183,17 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
         verdict.stages[0] = Stage("imports", FAILED, text)
         return verdict
     verdict.stages.append(Stage("attempted", PASSED))
-    cases = exercise.cases(np.random.default_rng(int(digest[:15], 16)))
+    try:
+        vet(source)
+    except Refused as error:
+        verdict.stages.append(Stage("compiles", FAILED, str(error)))
+        return verdict
+    cases = exercise.cases(seed.draws(digest))
     runs = [run(exercise, kernel, case) for case in cases]
     right = _right(exercise, runs)
     compiled = Stage("compiles", SKIPPED, "compiled once the kernel is right")
     if compile_wrong or right.status == PASSED:
-        compiled = _compiles(exercise, kernel, _budget_case(exercise, cases), ccs)
+        compiled = _compiles(exercise, kernel, _budget_case(exercise, cases), ccs, compiler)
     verdict.stages += [compiled, right, _safe(runs)]
     verdict.report = max(_budget_run(exercise, runs).reports, key=lambda report: len(report.accesses), default=None)
     verdict.stages += [_budget(exercise, verdict, runs), _measured(exercise, kernel, verdict)]
@@ -235,6 +246,11 @@ class Run:
     def findings(self) -> list[gpu.Finding]:
         return [finding for report in self.reports for finding in report.findings]
 
+    @property
+    def stopped(self) -> gpu.Finding | None:
+        """What the first launch that did not run to its end stopped for."""
+        return next((report.stopped for report in self.reports if report.stopped), None)
+
 
 class _Launcher:
     """Stands where the kernel stands in `launch`; each launch goes to `start(grid, block, shared_bytes, args)`."""
@@ -269,7 +285,7 @@ def _budget_run(exercise: Exercise, runs: list[Run]) -> Run:
     return next(run for run in runs if run.case.title == exercise.budget.case)
 
 
-def _compiles(exercise: Exercise, kernel, case: Case, ccs) -> Stage:
+def _compiles(exercise: Exercise, kernel, case: Case, ccs, compiler) -> Stage:
     launches: list[tuple] = []
     outputs = tuple(np.empty_like(array) for array in exercise.outputs(*case.inputs))
     exercise.launch(_Launcher(lambda *launch: launches.append(launch)), *case.inputs, *outputs)
@@ -277,7 +293,7 @@ def _compiles(exercise: Exercise, kernel, case: Case, ccs) -> Stage:
     for cc in ccs:
         _, block, shared_bytes, args = launches[0]
         try:
-            made = gpu.compile(kernel, *args, cc=cc, block=block, dynamic_shared_bytes=shared_bytes)
+            made = compiler(kernel, *args, cc=cc, block=block, dynamic_shared_bytes=shared_bytes)
         except gpu.NotAvailable as error:
             return Stage("compiles", SKIPPED, str(error))
         except (gpu.CompileError, TypeError, ValueError) as error:
@@ -290,11 +306,9 @@ def _compiles(exercise: Exercise, kernel, case: Case, ccs) -> Stage:
 
 def _right(exercise: Exercise, runs: list[Run]) -> Stage:
     for run in runs:
-        where = f"case {run.case.title}: "
-        if stopped := next((f for f in run.findings if f.kind in ("unsupported", "launch", "endless-loop")), None):
-            return Stage("right", FAILED, f"{where}did not run to its end: {stopped}", (stopped.kind,))
         if wrong := describe(exercise, run):
-            return Stage("right", FAILED, where + wrong)
+            kinds = (run.stopped.kind,) if run.stopped else ()
+            return Stage("right", FAILED, f"case {run.case.title}: {wrong}", kinds)
     return Stage("right", PASSED, f"{len(runs)} cases: {', '.join(run.case.title for run in runs)}")
 
 

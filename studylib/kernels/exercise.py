@@ -63,9 +63,10 @@ class Exercise:
     """A solved exercise.
 
     launch(kernel, *inputs, *outputs) starts a kernel as the grader does. reference(*inputs) gives the outputs: an array
-    or a tuple of them. cases(rng) gives the inputs, drawn anew for each `rng`. torch_op(*inputs) is torch's operator for
-    the same work, work(*inputs) the (bytes, operations) that the work cannot do without, and bench(rng) inputs that
-    fill a card.
+    or a tuple of them; allowed(*inputs) says for each how far a float32 result may lie from it by rounding, 0 where it
+    must be the same. cases(rng) gives the inputs, drawn anew for each `rng`, and so are the sizes of the last ones.
+    torch_op(*inputs) is torch's operator for the same work, work(*inputs) the (bytes, operations) that the work cannot do
+    without, and bench(rng) inputs that fill a card.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Exercise:
     kernel: Any
     launch: Callable
     reference: Callable
+    allowed: Callable
     cases: Callable[[np.random.Generator], list[Case]]
     budget: Budget
     mutants: tuple[Mutant, ...]
@@ -99,6 +101,11 @@ class Exercise:
     def outputs(self, *inputs) -> tuple[np.ndarray, ...]:
         """What the reference computes, always as a tuple."""
         found = self.reference(*inputs)
+        return found if isinstance(found, tuple) else (found,)
+
+    def bounds(self, *inputs) -> tuple:
+        """How far each output may lie from the reference's, always as a tuple: arrays of its shape, or 0."""
+        found = self.allowed(*inputs)
         return found if isinstance(found, tuple) else (found,)
 
 
@@ -151,7 +158,19 @@ def read(path: Path) -> Exercise:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    wanted = (path.stem, "launch", "reference", "cases", "BUDGET", "MUTANTS", "bench", "torch_op", "work")
+    wanted = (
+        path.stem,
+        "launch",
+        "reference",
+        "allowed",
+        "DRAWN",
+        "cases",
+        "BUDGET",
+        "MUTANTS",
+        "bench",
+        "torch_op",
+        "work",
+    )
     if missing := [name for name in wanted if not hasattr(module, name)]:
         raise ValueError(f"{path.name} has no {', '.join(missing)}")
     return Exercise(
@@ -170,7 +189,8 @@ def read(path: Path) -> Exercise:
         kernel=getattr(module, path.stem),
         launch=module.launch,
         reference=module.reference,
-        cases=lambda rng: [Case(title, tuple(inputs)) for title, *inputs in module.cases(rng)],
+        allowed=module.allowed,
+        cases=lambda rng: _cases(module, rng),
         budget=Budget(**module.BUDGET),
         mutants=tuple(Mutant(**mutant) for mutant in module.MUTANTS),
         bench=module.bench,
@@ -178,6 +198,13 @@ def read(path: Path) -> Exercise:
         work=module.work,
         module=module,
     )
+
+
+def _cases(module, rng: np.random.Generator) -> list[Case]:
+    """A source's cases; the titles of the last ones, whose sizes are drawn, say so."""
+    found = [Case(title, tuple(inputs)) for title, *inputs in module.cases(rng)]
+    fixed = len(found) - module.DRAWN
+    return found[:fixed] + [Case(f"{case.title}, drawn", case.inputs) for case in found[fixed:]]
 
 
 def parse_card(path: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ MARKS = {
 HEAD = ("Where", "What", "Printed", "Computed", "Verdict")
 COLUMNS = (16, 38, 15, 15, 18)  # characters, with two between them: 110 in all
 SHARES = (13, 30, 12, 14, 31)  # percent of the width
-CELL = "text-align:left;vertical-align:top;padding:3px 8px;white-space:normal;overflow-wrap:break-word"
+CELL = "text-align:left;vertical-align:top;padding:3px 8px;white-space:normal;overflow-wrap:normal"
 
 
 def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
@@ -36,15 +36,19 @@ def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
 
 
 def as_html(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
-    """A table that wraps within the page, with inline styles; text and background colours are the page's own."""
+    """A table with inline styles that wraps between words and, where that is not enough, scrolls in a box of its own.
+
+    Text and background colours are the page's.
+    """
     columns = "".join(f'<col style="width:{share}%">' for share in SHARES)
     head = "".join(f'<th style="{CELL}">{name}</th>' for name in HEAD)
     body = "".join(_html_row(row) for row in rows)
     return (
-        '<table style="width:100%;max-width:900px;table-layout:fixed;border-collapse:collapse;margin:0.5em 0">'
+        '<div style="overflow-x:auto">'
+        '<table style="width:100%;max-width:900px;border-collapse:collapse;margin:0.5em 0">'
         f'<caption style="text-align:left;caption-side:top;padding:3px 8px">{escape(heading(paper))}<br>'
         f'<span style="opacity:0.8">{escape(summary(rows))}</span></caption>'
-        f"<colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

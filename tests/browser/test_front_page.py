@@ -62,3 +62,43 @@ def test_the_exercises_open_beside_the_notebook(page):
     assert page.locator(TABS).all_inner_texts() == [f"{WEEK}.ipynb", *(f"{name}.py" for name in names)]
     notebook, exercise = (page.locator(s).first.bounding_box() for s in (".jp-Notebook", ".jp-FileEditor:visible"))
     assert notebook["x"] + notebook["width"] <= exercise["x"] and notebook["width"] > 400 < exercise["width"]
+
+
+# Words of tables' cells that stand on more than one line, and whatever of an output can't be scrolled to.
+BROKEN = """() => [...document.querySelectorAll('.jp-OutputArea-output td, .jp-OutputArea-output th')].flatMap(cell => {
+    const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+    while (walk.nextNode())
+        for (const word of walk.currentNode.data.matchAll(/[A-Za-z0-9.,%]+/g)) {
+            const range = document.createRange();
+            range.setStart(walk.currentNode, word.index);
+            range.setEnd(walk.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(r => Math.round(r.top))).size > 1) found.push(word[0]);
+        }
+    return found;
+})"""
+HIDDEN = """() => [...document.querySelectorAll('.jp-OutputArea-output table')].filter(table => {
+    const output = table.closest('.jp-OutputArea-output'), boxes = [];
+    for (let box = table.parentElement; box !== output.parentElement; box = box.parentElement) boxes.push(box);
+    const scrolls = boxes.some(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowX));
+    return table.getBoundingClientRect().right > output.getBoundingClientRect().right + 1 && !scrolls;
+}).map(table => table.textContent.slice(0, 40))"""
+
+
+def test_the_exercises_leave_the_notebook_half_of_a_small_screen(page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.locator(".jp-MarkdownViewer a", has_text="with its exercises").first.click()
+    page.wait_for_url(f"**/lab/workspaces/{WEEK}*", timeout=SECONDS)
+    page.wait_for_selector(".jp-FileEditor:visible .cm-line", timeout=SECONDS)
+    page.wait_for_selector(".jp-OutputArea-output table", timeout=SECONDS)
+    assert not page.locator(".jp-FileBrowser").is_visible()
+    assert page.locator(".jp-Notebook").first.bounding_box()["width"] >= 680
+
+
+def test_no_word_of_a_table_breaks_where_an_output_is_480_wide(page, lab):
+    page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/weeks/{WEEK}/{WEEK}.ipynb?reset&token={TOKEN}")
+    page.wait_for_selector(".jp-OutputArea-output table", timeout=SECONDS)
+    page.add_style_tag(content=".jp-OutputArea-output { width: 480px !important; flex: none !important; }")
+    assert page.locator(".jp-OutputArea-output th", has_text="Computed").count() >= 10
+    assert page.locator(".jp-OutputArea-output table").first.evaluate("e => e.parentElement.clientWidth") <= 480
+    assert page.evaluate(BROKEN) == []
+    assert page.evaluate(HIDDEN) == []

@@ -15,10 +15,37 @@ from tests.browser.lab import ROOT, browser_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # the theme's own
 PHONE = {"width": 390, "height": 844}
-TOO_WIDE = """() => [...document.querySelectorAll('article *')]
+HEAVIEST = 3_300_000  # bytes of a page with all that it fetches, uncompressed; a week's is the heaviest
+TOO_WIDE = """() => [...document.querySelectorAll('.bd-article *, .prev-next-area *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
     .filter(e => !e.closest('pre, mjx-container, .cell_output, .pst-scrollable-table-container'))
     .map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 60))"""
+
+# Texts with less contrast to their ground than WCAG 2.2 AA asks: 4.5, and 3 where they are large.
+TOO_FAINT = r"""() => {
+    const rgba = text => { const [r, g, b, a] = text.match(/[\d.]+/g).map(Number); return [r, g, b, a ?? 1]; };
+    const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
+    const light = colour => {
+        const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const upwards = e => e ? [e, ...upwards(e.parentElement)] : [];
+    const walk = document.createTreeWalker(document.querySelector('article') ?? document.body, NodeFilter.SHOW_TEXT);
+    const found = new Set();
+    while (walk.nextNode()) {
+        const e = walk.currentNode.parentElement, text = walk.currentNode.data.trim(), style = getComputedStyle(e);
+        if (!text || !e.checkVisibility({visibilityProperty: true}) || e.closest('script, style, svg')) continue;
+        const styles = upwards(e).map(e => getComputedStyle(e));
+        const ground = styles.map(s => rgba(s.backgroundColor)).reduceRight((b, t) => over(t, b), [255, 255, 255]);
+        const [r, g, b, a] = rgba(style.color);
+        const ink = over([r, g, b, styles.reduce((o, s) => o * s.opacity, a)], ground);
+        const [low, high] = [light(ink), light(ground)].sort((x, y) => x - y);
+        const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+        const ratio = (high + 0.05) / (low + 0.05);
+        if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.tagName} ${style.color}: ${text.slice(0, 30)}`);
+    }
+    return [...found];
+}"""
 
 
 class Page(HTMLParser):
@@ -135,12 +162,46 @@ def test_every_page_fits_a_phone_without_an_error_or_another_host(folder, page, 
     assert wide == {}
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast(scheme, folder, page, address):
+    page.emulate_media(color_scheme=scheme)
+    faint = {}
+    for name in names(folder):
+        page.goto(address + name)
+        page.wait_for_load_state("load")
+        faint |= {name: found} if (found := page.evaluate(TOO_FAINT)) else {}
+    page.emulate_media(color_scheme="light")
+    assert faint == {}
+
+
+def test_no_page_is_heavy(folder, page, address):
+    """By the sizes of all files that a page fetches, each once, on a first visit."""
+    heavy = {}
+    for name in names(folder):
+        fetched = set()
+
+        def note(request, fetched=fetched):
+            fetched.add(urlsplit(request.url).path.removeprefix("/course/"))
+
+        page.on("request", note)
+        page.goto(address + name)
+        page.wait_for_load_state("networkidle")
+        page.remove_listener("request", note)
+        files = [folder / path for path in fetched if (folder / path).is_file()]
+        images = {(folder / name).parent / source for source in Page(folder / name).links if source.endswith(".png")}
+        size = sum(path.stat().st_size for path in {path.resolve() for path in {*files, *images}})
+        heavy |= {name: size} if size > HEAVIEST else {}
+        assert len(files) > 10
+    assert heavy == {}
+
+
 @pytest.mark.parametrize(
     "week", [name for name, path in notebooks.weeks().items() if path.with_suffix(".ipynb").exists()]
 )
 def test_a_notebook_shows_its_figures_and_formulas(week, folder, page, address):
     page.goto(f"{address}weeks/{week}/{week}.html")
-    page.wait_for_function("document.querySelectorAll('mjx-container svg').length > 0")
+    page.wait_for_function("document.querySelectorAll('mjx-container mjx-math').length > 0")
+    page.wait_for_function("[...document.fonts].some(e => e.family.startsWith('MJX') && e.status === 'loaded')")
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
     assert page.locator(".cell_output img").count() > 0
     images = page.evaluate("[...document.images].map(e => e.complete && e.naturalWidth > 0)")

@@ -28,7 +28,7 @@ def test_every_check_passes_here_but_for_what_a_machine_may_lack(monkeypatch):
 def test_a_finding_says_what_to_do():
     shown = str(doctor.Finding("problem", "disk", "1 GB free", "make room"))
     assert shown.splitlines() == ["problem  disk: 1 GB free", "         do: make room"]
-    assert str(doctor.Finding("ok", "disk", "50 GB free")) == "ok       disk: 50 GB free (nothing to do)"
+    assert str(doctor.Finding("ok", "disk", "50 GB free")) == "ok       disk: 50 GB free"
 
 
 def test_a_python_that_the_course_does_not_allow(monkeypatch):
@@ -98,10 +98,49 @@ def test_a_toolkit_of_two_releases_is_a_problem(monkeypatch, error):
     monkeypatch.setattr(emulator, "compile", compile)
     monkeypatch.setattr(sys, "platform", "linux")
     finding = doctor.toolkit(files.ROOT)
-    assert finding.level == "problem" and "different CUDA releases" in finding.found and "make lab" in finding.do
+    assert finding.level == "problem" and "different CUDA releases" in finding.found
     monkeypatch.setattr(sys, "platform", "darwin")
     if error is emulator.NotAvailable:
         assert doctor.toolkit(files.ROOT).level == "note"
+
+
+def broken_compiler(monkeypatch):
+    def compile(*_):
+        raise emulator.CompileError("module 'numpy' has no attribute 'row_stack'", "x.py", 3)
+
+    monkeypatch.setattr(emulator, "compile", compile)
+    return doctor.toolkit
+
+
+def broken_numba(monkeypatch):
+    monkeypatch.setattr(doctor, "_card", lambda: CARD)
+    monkeypatch.setattr(emulator, "mode", lambda: "emulator")
+    monkeypatch.delenv("STUDYLIB_GPU", raising=False)
+    return doctor.gpu
+
+
+def broken_jupyterlab(monkeypatch):
+    monkeypatch.setattr(doctor, "_lab_command", lambda root, port: [sys.executable, "-c", "raise SystemExit(1)"])
+    return doctor.jupyterlab
+
+
+def broken_check(monkeypatch):
+    def check(root):
+        raise AttributeError("module 'numpy' has no attribute 'row_stack'")
+
+    return check
+
+
+@pytest.mark.parametrize("broken", [broken_compiler, broken_numba, broken_jupyterlab, broken_check])
+def test_the_remedy_is_the_pins_again_only_where_something_else_is_installed(monkeypatch, tmp_path, broken):
+    monkeypatch.setattr(doctor, "CHECKS", (broken(monkeypatch),))
+    pins = tmp_path / "constraints.txt"
+    for installed_is_pinned, version in ((True, doctor._version("numpy")), (False, "0.1")):
+        pins.write_text(f"numpy=={version}\n")
+        (finding,) = doctor.findings(tmp_path)
+        assert finding.level == "problem"
+        assert (doctor.INSTALL in finding.do) != installed_is_pinned
+        assert (doctor.BEYOND_PINS in finding.do) == installed_is_pinned
 
 
 def test_missing_or_damaged_data_is_a_note(tmp_path):

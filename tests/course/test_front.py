@@ -34,7 +34,8 @@ def test_todays_and_the_next_meeting_come_first_and_a_past_one_never(everything)
     assert f"## Next meeting: week 2, Week of gpu\n\nMonday 9 November 2026\n\n[notebook]({WEEK}/{WEEK}.ipynb)" in page
     assert "- Hour 3: All of gpu (Ada Lovelace)" in page and "| **2** | **Monday 9 November 2026** |" in page
     after = front.page(everything, "", {}, on(20))
-    assert "No meeting ahead: the last one was on Monday 9 November 2026" in after and "begin with week 1" in after
+    assert "\n\nNew here? Begin with week 1" in after and "study group init" in after
+    assert "Monday 9 November 2026 was the last one" in after
 
 
 def test_my_topics_are_mine(everything):

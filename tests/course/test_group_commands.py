@@ -94,7 +94,7 @@ def test_the_schedule_marks_this_week_or_the_next_meeting(study, monkeypatch, da
 def test_after_the_last_meeting_it_says_what_to_do(study, monkeypatch):
     monkeypatch.setattr(commands, "_now", lambda: on(17))
     for command in ("schedule", "next"):
-        assert "the last one was on Monday 9 November 2026" in " ".join(study(command).stdout.split())
+        assert "Monday 9 November 2026 was the last one" in " ".join(study(command).stdout.split())
 
 
 def test_the_calendar_is_one_that_another_parser_reads(study, tmp_path):
@@ -213,6 +213,17 @@ def test_group_init_begins_another_run(study, group):
     assert "# The group." in (group / "group.toml").read_text() and "Paths" in notes.read_text()
     assert everything.group.repository == "https://github.com/ada/nets"
     assert "January 2027" in study("schedule").stdout
+
+
+def test_group_init_sets_the_dates_where_they_stand(study, group):
+    """Below the comment that explains them, not below the one on what may follow."""
+    path = group / "group.toml"
+    rest = [line for line in path.read_text().splitlines() if not line.startswith(("start", "weekday"))]
+    dates = ["# About dates.", "start = 2020-01-04  # old", 'weekday = "Saturday"', "# About the rest."]
+    path.write_text("\n".join([*dates, *rest]) + "\n")
+    assert study("group", "init", "--start", "2027-01-14", "--yes").exit_code == 0
+    wanted = ["# About dates.", "start = 2027-01-14", 'weekday = "Thursday"', "# About the rest."]
+    assert path.read_text().splitlines()[:4] == wanted
 
 
 def test_group_init_alone_leaves_a_run_without_dates_and_people(study, group):

@@ -1,10 +1,12 @@
 """Notebooks run from their source with this interpreter, and what is stored of a run does not change by itself."""
 
 import os
+import signal
 import sys
 
 import nbformat
 import pytest
+from jupyter_client.provisioning import LocalProvisioner
 
 from studylib.course import notebooks
 
@@ -54,6 +56,15 @@ def test_save_stores_an_executed_twin_and_a_second_save_changes_nothing(course, 
     assert {key for cell in stored.cells for key in cell.metadata} == {"tags"}
     assert notebooks.save("01_small") is False
     assert twin.read_bytes() == first
+
+
+def test_a_kernel_is_not_interrupted_when_all_is_well(course, monkeypatch):
+    """At its end it would print a KeyboardInterrupt now and then."""
+    sent = []
+    send = LocalProvisioner.send_signal
+    monkeypatch.setattr(LocalProvisioner, "send_signal", lambda self, number: sent.append(number) or send(self, number))
+    notebooks.run("01_small")
+    assert signal.SIGINT not in sent
 
 
 def test_save_leaves_the_source_as_jupyterlab_writes_it(course, source):

@@ -1,4 +1,4 @@
-"""Submissions that do what they should not, each with a word that the reason must hold; the last lines of a right file."""
+"""Texts that do what they should not where they are run, with what they did; the last lines of a right file."""
 
 TELL = """
 import os

@@ -47,7 +47,7 @@ def test_check(study, solved):
     assert done.exit_code == 0 and "✓ within budget" in done.output, done.output
     study.file.write_text(solved + "import os\nos._exit(0)\n")
     done = study("check", "transpose")
-    assert done.exit_code == 1 and "ended Python" in done.output
+    assert done.exit_code == 0 and "✓ right" in done.output  # what stands beside the kernel is not run
     done = study("check", "transposed")
     assert done.exit_code == 1 and "there is no exercise or week 'transposed'" in done.output
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from hostile import HOSTILE, UNHOOKED
 
-from studylib.grading import fence, grade, report
+from studylib.grading import grade, hand_ins, judging, report
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
@@ -20,7 +20,7 @@ NAMES = ["transpose"]
 
 
 def graded(folder, out):
-    return {found.participant: found for found in grade.grade(grade.jobs_in(folder, NAMES), out)}
+    return {found.participant: found for found in grade.grade(hand_ins.jobs_in(folder, NAMES, out), out)}
 
 
 def reason(found):
@@ -42,7 +42,8 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     found = graded(folder, tmp_path / "out")
     assert found["good"].state == found["zealous"].state == "passed"
     assert found["good"].picture.startswith(b"\x89PNG")
-    expected = {person: words for person, (_, words) in HOSTILE.items()} | {
+    expected = {
+        "syntax": "is not Python",
         "latin": "not UTF-8",
         "large": "at most 200,000",
         "linked": "link to a file outside",
@@ -51,43 +52,27 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     for person, words in expected.items():
         assert found[person].state == "failed", person
         assert words in reason(found[person]), (person, reason(found[person]))
+    # What stands beside a kernel is never run, so it can do nothing, and the kernel is judged as it is.
+    for person in HOSTILE.keys() - expected.keys():
+        assert found[person].state == "passed", (person, reason(found[person]))
     assert found["empty"].state == grade.MISSING
     assert (folder / "deletes" / "02_resnext_gpu1" / "transpose.py").exists()
-    for path in report.write(list(found.values()), tmp_path / "out"):
+    for path in report.write(list(found.values()), tmp_path / "out", folder):
         assert path.stat().st_size
     with (tmp_path / "out" / "grades.csv").open() as file:
         rows = {row["participant"]: row for row in csv.DictReader(file)}
     assert rows["good"]["state"] == "passed" and rows["good"]["is_reference"] == "True"
-    assert rows["endless"]["stage"] == "imports"
     suites = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
     assert len(suites) == len(found)
     assert sum(int(suite.get("failures")) for suite in suites) == len(expected)
 
 
-@pytest.mark.skipif(fence.landlock_version() < 1, reason="the system has no Landlock")
-def test_what_no_audit_hook_sees_is_refused(hand_in, solved, tmp_path):
+def test_what_no_audit_hook_sees_is_not_run_either(hand_in, solved, tmp_path):
     folder = hand_in("good", solved)
     for person, (text, _) in UNHOOKED.items():
         hand_in(person, solved + text)
-    found = graded(folder, tmp_path / "out")
-    assert found["good"].state == "passed"
-    for person, (_, words) in UNHOOKED.items():
-        assert found[person].state == "failed" and words in reason(found[person]), (person, reason(found[person]))
+    assert {found.state for found in graded(folder, tmp_path / "out").values()} == {"passed"}
     assert not (folder / "mark").exists()
-
-
-def test_the_fence_lets_an_exercise_work(hand_in, solved, tmp_path):
-    work = """
-import decimal, sqlite3, ssl, threading
-import numpy as np
-thread = threading.Thread(target=print)
-thread.start()
-thread.join()
-assert (np.ones((300, 300)) @ np.ones((300, 300)) == 300).all()
-sqlite3.connect(":memory:").execute("create table t(a)")
-open(__file__).read()
-"""
-    assert graded(hand_in("good", solved + work), tmp_path / "out")["good"].state == "passed"
 
 
 KERNELS = {
@@ -151,7 +136,7 @@ def test_a_reason_is_never_as_long_as_a_file_may_be(hand_in, solved, tmp_path):
     folder = hand_in(
         "long", solved.replace("tile[x, y]\n", f"tile[x, y]  # {'x' * 190_000}\n").replace("cuda.sync", "# ")
     )
-    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= grade.LONGEST_STAGE
+    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= judging.LONGEST_STAGE
 
 
 def test_what_a_kernel_prints_is_not_the_facilitators(hand_in, solved, tmp_path):
@@ -166,14 +151,16 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
     hand_in("ben", solved.replace("cuda.syncthreads()", "pass"))
     first = graded(folder, out)
     begun = []
-    importing = grade._importing
-    monkeypatch.setattr(grade, "_importing", lambda job: begun.append(job.participant) or importing(job))
+    start = grade._judging
+    monkeypatch.setattr(grade, "_judging", lambda job: begun.append(job.participant) or start(job))
     again = graded(folder, out)
     assert not begun and {p: f.verdict.as_dict() for p, f in again.items()} == {
         p: f.verdict.as_dict() for p, f in first.items()
     }
     hand_in("ben", solved)
     assert graded(folder, out)["ben"].state == "passed" and begun == ["ben"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "seed").write_bytes((out / "seed").read_bytes())
     fresh = graded(folder, tmp_path / "other")
     assert fresh["anna"].verdict.as_dict() == first["anna"].verdict.as_dict()
     assert fresh["anna"].picture == first["anna"].picture
@@ -181,7 +168,7 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
 
 def test_interrupted_it_leaves_nothing_running_and_goes_on(hand_in, solved, tmp_path):
     folder, out = hand_in("anna", solved), tmp_path / "out"
-    hand_in("zoe", solved + "import time\nwhile True:\n    time.sleep(1)\n")
+    hand_in("zoe", solved.replace("    # END SOLUTION", "    for i in range(1 << 60):\n        out[0, 0] = a[0, 0]\n"))
     code = f"from studylib.cli import app; app({['grade', str(folder), '--out', str(out)]!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
     kept = out / "results" / "anna" / "transpose.json"
@@ -192,6 +179,7 @@ def test_interrupted_it_leaves_nothing_running_and_goes_on(hand_in, solved, tmp_
     said = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 130 and "goes on from there" in said
     assert not (out / "results" / "zoe").exists()
+    hand_in("zoe", solved)
     assert graded(folder, out)["anna"].state == "passed"
 
 
@@ -213,13 +201,13 @@ def test_branches(hand_in, solved, tmp_path, monkeypatch):
     path.symlink_to("/etc/passwd")
     git("commit", "-am", "a link")
     git("checkout", "-b", "other")
-    monkeypatch.setattr(grade, "EXERCISES", repository / "exercises")
-    folder = grade.check_out("group/*", tmp_path / "out")
+    monkeypatch.setattr(hand_ins, "EXERCISES", repository / "exercises")
+    folder = hand_ins.check_out("group/*", tmp_path / "out")
     assert sorted(p.name for p in folder.iterdir()) == ["group_anna", "group_ben"]
     found = graded(folder, tmp_path / "grades")
     assert found["group_anna"].state == "passed" and found["group_ben"].state == grade.MISSING
     with pytest.raises(ValueError, match="no git branch fits 'nobody'"):
-        grade.check_out("nobody", tmp_path / "none")
+        hand_ins.check_out("nobody", tmp_path / "none")
 
 
 def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypatch):
@@ -249,8 +237,8 @@ def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypa
     branch("group/nothing", None)
     branch("group/" + "long" * 50, solved.encode())
     branch("group/zeros", bytes(1 << 24))
-    monkeypatch.setattr(grade, "EXERCISES", repository / "exercises")
-    folder = grade.check_out("group/*", tmp_path / "out")
+    monkeypatch.setattr(hand_ins, "EXERCISES", repository / "exercises")
+    folder = hand_ins.check_out("group/*", tmp_path / "out")
     texts = {path.name: path / place for path in folder.iterdir()}
     assert texts["group_a_b"].read_text() == solved and texts["group_a_b-2"].read_text() == "# another's\n"
     assert len(texts) == 5 and not texts["group_nothing"].exists()
@@ -259,17 +247,10 @@ def test_a_branch_does_nothing_to_the_others(hand_in, solved, tmp_path, monkeypa
     assert [f.state for f in found.values()].count("passed") == 2
 
 
-def test_folders_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match="is not a folder"):
-        grade.jobs_in(tmp_path / "absent", NAMES)
-    with pytest.raises(ValueError, match="has no folders"):
-        grade.jobs_in(tmp_path, NAMES)
-
-
 def test_the_report_shows_hostile_names_as_text(hand_in, solved, tmp_path):
     folder = hand_in("<b>=1+1", solved)
     hand_in("=cmd", stub(load("transpose")))
-    report.write(list(graded(folder, tmp_path / "out").values()), tmp_path / "out")
+    report.write(list(graded(folder, tmp_path / "out").values()), tmp_path / "out", folder)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "&lt;b&gt;=1+1" in page and "<b>=1" not in page
     assert "'=cmd" in (tmp_path / "out" / "grades.csv").read_text()
@@ -295,7 +276,7 @@ def test_the_report_takes_any_name(tmp_path):
         except OSError:
             pytest.skip("this file system does not take every name")
     found = list(graded(tmp_path / "group", tmp_path / "out").values())
-    report.write(found, tmp_path / "out")
+    report.write(found, tmp_path / "out", tmp_path / "group")
     pages = [path.name for path in (tmp_path / "out" / "participants").iterdir()]
     assert len({name.casefold() for name in pages}) == len(NAMES_OF_FOLDERS)
     ElementTree.parse(tmp_path / "out" / "junit.xml")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from studylib import gpu
-from studylib.grading.source import Refused, take
+from studylib.grading.source import Refused, read_file, take
 
 HEAD = "from numba import cuda, float32\nimport numpy as np\nimport math\n"
 BODY = "@cuda.jit\ndef k(a, out):\n    i = cuda.grid(1)\n    if i < out.size:\n        out[i] = {}\n"
@@ -114,3 +114,30 @@ def test_a_patched_module_is_not_reached(tmp_path):
     text = f"{HEAD}np.float32 = None\nmath.pi = 3\nnp.pi = 3\n{BODY.format('float32(3)')}"
     assert run(text, tmp_path) == [3] * 4
     assert np.float32 is before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import torch", "import matplotlib.pyplot as plt", "import there_is_no_such_module", "from os import *"],
+)
+def test_an_import_that_is_not_needed_is_left_out_with_a_word(line, tmp_path):
+    submission = take(f"{line}\n{HEAD}{BODY.format('a[i]')}", "k", tmp_path / "k.py")
+    assert submission.dropped == (f"line 1 is left out, because the kernel does not need it: {line}",)
+
+
+def test_lone_carriage_returns_end_lines(tmp_path):
+    path = tmp_path / "k.py"
+    path.write_bytes((HEAD + BODY.format("a[i]")).replace("\n", "\r").encode())
+    assert run(read_file(path), tmp_path) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "head, value",
+    [
+        ("from numba import *\nfrom numba import cuda\n", "float32(3)"),
+        ("from numba import *\nfrom numba import cuda\nfrom math import *\n", "float32(sqrt(9.0))"),
+        ("from numpy import *\nfrom numba import cuda\n", "float32(3)"),
+    ],
+)
+def test_a_star_imports_what_it_says(head, value, tmp_path):
+    assert run(head + BODY.format(value), tmp_path) == [3] * 4

@@ -7,6 +7,7 @@ from numba import cuda, float32
 import studylib
 from studylib.grading.verdict import Verdict, judge
 from studylib.kernels import load, names
+from studylib.kernels.stubs import GRADER
 
 SOURCE = "tile[x, y]\n"
 
@@ -34,9 +35,14 @@ def test_the_solution_passes(solved, tmp_path):
     expected = dict.fromkeys(("imports", "attempted", "compiles", "right", "safe", "budget"), "passed")
     assert statuses(verdict) == expected | {"measured": "skipped"}
     assert "registers" in verdict.stage("compiles").text
-    assert "exercise's own solution" in str(verdict)
+    assert "Word for word the exercise's solution" in str(verdict)
     line = next(n for n, text in enumerate(solved.splitlines(), 1) if text.startswith("def transpose"))
     assert verdict.line == line and f"line {line}" in str(verdict) and verdict.digest in str(verdict)
+
+
+def test_of_a_solution_that_everybody_writes_alike_nothing_is_said(tmp_path):
+    verdict = judged(load("vector_add").text.partition(GRADER)[0], tmp_path, "vector_add")
+    assert verdict.passed and verdict.is_reference and "Word for word" not in str(verdict)
 
 
 def test_every_stub_is_not_attempted():
@@ -49,7 +55,7 @@ def test_mismatches_name_index_values_and_writer(solved, tmp_path):
     verdict = judged(solved.replace(SOURCE, "tile[x, y] + 1\n"), tmp_path)
     text = verdict.stage("right").text
     assert verdict.stage("right").status == "failed" and verdict.stage("budget").status == "skipped"
-    assert "case 1 x 1: out is wrong in 1 of 1 elements" in text
+    assert "case 1 x 1: out is wrong in 1 of 1 element\n" in text
     line = next(n for n, t in enumerate(solved.splitlines(), 1) if SOURCE.strip() in t)
     assert "out[0, 0]: got" in text and f"written by block (0, 0), thread (0, 0), line {line}" in text
 
@@ -58,6 +64,38 @@ def test_an_element_that_nobody_writes(solved, tmp_path):
     verdict = judged(solved.replace("if left + y < out", "if left + y < 32 and left + y < out"), tmp_path)
     assert "got nan" in verdict.stage("right").text and "no thread wrote it" in verdict.stage("right").text
     assert verdict.stage("right").text.count("no thread wrote it") == 5
+
+
+def vector_add(body, tmp_path):
+    """What *right* says of a vector_add with this body."""
+    text = "from numba import cuda, float32\n\n\n@cuda.jit\ndef vector_add(a, b, out):\n    i = cuda.grid(1)\n"
+    body = "".join(f"    {line}\n" for line in body.splitlines())
+    return judged(text + body, tmp_path, "vector_add").stage("right")
+
+
+STOPS = {
+    "out[i] = a[i] + b[i]": "case 1 elements: a[1] is outside its shape (1,), in thread 1 of block 0 and 254 more: "
+    "the launch has 256 threads, a has 1 element\n  vector_add.py:7: out[i] = a[i] + b[i]\n",
+    "if i <= out.size:\n    out[i] = a[i] + b[i]": "case 1 elements: a[1] is outside its shape (1,), in thread 1 of block 0:",
+    "if i < out.size:\n    out[i] = a[i] + b[i]\n    out[i - 2 * i - 2] = 1": "case 1 elements: out[-2] is outside its shape",
+    "k = 64\nwhile k > 0:\n    k //= 1": "case 1 elements: the loop does not end",
+    "out[i] = a[i] + b[i] + nothing": "case 1 elements: ",
+}
+
+
+@pytest.mark.parametrize("body", STOPS)
+def test_a_launch_that_stops_says_what_for_and_nothing_of_a_result(body, tmp_path):
+    stage = vector_add(body, tmp_path)
+    assert stage.status == "failed" and stage.text.startswith(STOPS[body])
+    assert "vector_add.py:" in stage.text and stage.text.endswith("The launch stopped there, so there is no result")
+    assert "nan" not in stage.text and "no thread" not in stage.text
+
+
+def test_a_finding_comes_before_the_wrong_numbers_that_it_may_explain(solved, tmp_path):
+    text = vector_add("if i < out.size:\n    out[i // 2] = a[i] + b[i]", tmp_path).text
+    cause, _, rest = text.partition("\n")
+    assert cause.startswith("case 256 elements: global out[0]: thread 0 of block 0 writes it")
+    assert "vector_add.py:8" in rest and "\nand out is wrong in 256 of 256 elements" in rest
 
 
 def test_a_kernel_that_changes_its_input(solved, tmp_path):

@@ -1,5 +1,6 @@
 """Sphinx's settings for the course's site; `studylib.course.site` starts it on build/site-src."""
 
+import shutil
 from importlib.metadata import files
 from pathlib import Path
 
@@ -15,12 +16,16 @@ nb_merge_streams = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-# A pip package that carries MathJax 3 whole: no request to another host, and no npm.
-MATHJAX = "tex-svg-full.js"
-(_mathjax,) = [file for file in files("sphinx-mathjax-offline") or () if file.name == MATHJAX]
-mathjax_path = MATHJAX
+# MathJax 3 from a pip package: no request to another host, and no npm. Of its parts only those that the pages need,
+# with its fonts as files of their own, of which a browser fetches those whose letters stand in the page.
+_mathjax = [file for file in files("sphinx-mathjax-offline") or () if "/static/mathjax/" in file.as_posix()]
+PARTS = ["core", "input/tex", "output/chtml", "a11y/assistive-mml"]
+FONT = "output/chtml/fonts/tex"  # output/chtml loads it itself, and must come first
+FONTS = "output/chtml/fonts/woff-v2"
+mathjax_path = "mathjax/startup.js"
+mathjax3_config = {"loader": {"load": PARTS}}
 html_theme = "sphinx_book_theme"
-html_static_path = [str(Path(__file__).parent / "static"), str(_mathjax.locate())]
+html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
 html_show_sourcelink = False
@@ -37,3 +42,22 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
 }
+
+
+def setup(app):
+    app.connect("build-finished", _finish)
+
+
+def _finish(app, error):
+    """Copy MathJax's parts; empty a script of 1.6 MB that draws anew the icons which the theme's font shows already."""
+    if error:
+        return
+    static = Path(app.outdir) / "_static"
+    scripts = [f"{part}.js" for part in ("startup", *PARTS, FONT)]
+    for file in _mathjax:
+        name = file.as_posix().partition("/static/mathjax/")[2]
+        if name in scripts or name.startswith(FONTS):
+            target = static / "mathjax" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(file.locate()), target)
+    (static / "scripts" / "fontawesome.js").write_text("")

@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,15 +55,41 @@ def compile(
     _occupancy.limits(cc)
     if block is not None:
         _occupancy.threads_per_block(block)
+    try:
+        ptx = to_ptx(kernel, *args, cc=cc)
+        return assembled(kernel, ptx, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)
+    except CompileError as error:
+        raise error.with_traceback(None) from None
+
+
+def to_ptx(kernel: Any, *args: Any, cc: tuple[int, int]) -> str:
+    """The PTX of a kernel: what Numba and NVVM make of it; raises as `compile` does."""
     ptxas.find()
     dispatcher = _dispatcher(kernel)
     try:
-        ptx = _to_ptx(dispatcher, _argument_types(dispatcher, args), cc)
-        usage = ptxas.assemble(ptx, cc, dispatcher.targetoptions.get("max_registers"))
-    except ptxas.Refused as refusal:
-        raise _refused(dispatcher.py_func, ptx, str(refusal)) from None
+        return _to_ptx(dispatcher, _argument_types(dispatcher, args), cc)
     except CompileError as error:
         raise error.with_traceback(None) from None
+
+
+def assembled(
+    kernel: Any,
+    ptx: str,
+    *,
+    cc: tuple[int, int],
+    block: int | tuple[int, ...] | None,
+    dynamic_shared_bytes: int,
+    run_ptxas: Callable[[list[str], Path], tuple[int, str]] = ptxas.run,
+) -> Compiled:
+    """What a kernel needs according to ptxas, given its PTX; of the kernel only name and options matter here.
+
+    run_ptxas: runs a command in a folder and gives its exit status and its report. Raises as `compile` does.
+    """
+    dispatcher = _dispatcher(kernel)
+    try:
+        usage = ptxas.assemble(ptx, cc, dispatcher.targetoptions.get("max_registers"), run_ptxas)
+    except ptxas.Refused as refusal:
+        raise _refused(dispatcher.py_func, ptx, str(refusal)) from None
     shared = usage.shared_bytes + dynamic_shared_bytes
     fit = None if block is None else _occupancy.occupancy(cc, usage.registers, shared, block)
     return Compiled(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +59,21 @@ def release() -> str:
     return _version("nvidia-cuda-nvcc") or ""
 
 
-def assemble(ptx: str, cc: tuple[int, int], max_registers: int | None = None) -> Usage:
+def run(command: list[str], folder: Path) -> tuple[int, str]:
+    """Runs ptxas in a folder; its exit status and its report."""
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, errors="replace")
+    return done.returncode, done.stderr
+
+
+def assemble(
+    ptx: str,
+    cc: tuple[int, int],
+    max_registers: int | None = None,
+    run: Callable[[list[str], Path], tuple[int, str]] = run,
+) -> Usage:
     """Assemble `ptx` for compute capability `cc` and return what ptxas reports.
 
+    run: runs a command in a folder and gives its exit status and its report.
     Raises Refused if ptxas does not take it, NotAvailable if it does not know the PTX version or `cc`.
     """
     command = [str(find()), "--verbose", f"--gpu-name=sm_{cc[0]}{cc[1]}", "kernel.ptx", "--output-file=kernel.cubin"]
@@ -68,9 +81,9 @@ def assemble(ptx: str, cc: tuple[int, int], max_registers: int | None = None) ->
         command.append(f"--maxrregcount={max_registers}")
     with tempfile.TemporaryDirectory(prefix="ptxas-") as folder:
         Path(folder, "kernel.ptx").write_text(ptx, encoding="utf-8")
-        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, errors="replace")
-    report = done.stderr.strip()
-    if done.returncode:
+        status, report = run(command, Path(folder))
+    report = report.strip()
+    if status:
         if re.search(r"Unsupported \.version|is not defined for option 'gpu-name'", report):
             raise NotAvailable(_mismatch(report))
         raise Refused(report)

@@ -19,12 +19,16 @@ EVERY = 64  # rounds between two looks at the state
 class LoopGuard:
     """Watches the rounds of one run of a `while` loop.
 
-    A loop is endless for certain if nothing in the body changes what its condition reads, or if the state of the
-    machine repeats: the same live lanes, the same variables, and no memory changed in between.
+    A loop is endless for certain if nothing in the body changes what its condition reads, or if what decides about its
+    end repeats: the same live lanes, the same variables, and, if the end depends on memory, no memory changed in between.
     """
 
     def __init__(self, node: ast.While, machine: Machine):
         self._fixed, self._assigned = _analyse(node)
+        deciding = _deciding(node)
+        self._reads_memory = deciding is None
+        if deciding is not None:
+            self._assigned = deciding
         self._machine = machine
         self._seen: tuple[int, np.ndarray, dict] | None = None
 
@@ -38,6 +42,8 @@ class LoopGuard:
             return
         state = {name: variables.get(name) for name in self._assigned}
         if self._seen is not None and self._same(live, state):
+            if not self._reads_memory:
+                raise self._endless("what its end depends on does not change any more", live, site)
             raise self._endless(
                 "nothing changes any more (blocks run in order and threads in lock step here: "
                 "a thread that waits for another one's write may wait for ever)",
@@ -51,7 +57,7 @@ class LoopGuard:
         assert self._seen is not None
         changes, lanes, before = self._seen
         return (
-            changes == self._machine.changes
+            (changes == self._machine.changes or not self._reads_memory)
             and np.array_equal(lanes, live.lanes)
             and all(_equal(before[name], value, live) for name, value in state.items())
         )
@@ -92,3 +98,50 @@ def _analyse(loop: ast.While) -> tuple[bool, frozenset[str]]:
     reads_memory = any(isinstance(node, ast.Call | ast.Subscript) for node in test)
     reads = {node.id for node in test if isinstance(node, ast.Name)}
     return not (leaves or reads_memory or reads & assigned), assigned
+
+
+@lru_cache(maxsize=256)
+def _deciding(loop: ast.While) -> frozenset[str] | None:
+    """The names of which alone it depends when the loop ends, None if it depends on memory or on a call as well."""
+    steps = list(_steps(loop.body, ()))
+    reads = [loop.test]
+    ends = [tests for node, tests in steps if isinstance(node, ast.Break | ast.Continue | ast.Return)]
+    reads += [test for tests in ends for test in tests]
+    while True:
+        names = {name for read in reads for name in _names(read)}
+        found = [loop.test, *(test for tests in ends for test in tests)]
+        for node, tests in steps:
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.For) and names & _stored(node):
+                found += [node.iter if isinstance(node, ast.For) else node.value, *tests]
+        if {id(node) for node in found} == {id(node) for node in reads}:
+            break
+        reads = found
+    pure = all(_is_pure(node) for read in reads for node in ast.walk(read))
+    return frozenset(names) if pure else None
+
+
+def _steps(statements: list[ast.stmt], tests: tuple[ast.expr, ...]):
+    """Each statement with the conditions and ranges that decide whether, and how often, it is reached."""
+    for node in statements:
+        yield node, tests
+        if isinstance(node, ast.If | ast.While):
+            yield from _steps([*node.body, *node.orelse], (*tests, node.test))
+        elif isinstance(node, ast.For):
+            yield from _steps(node.body, (*tests, node.iter))
+
+
+def _stored(node: ast.Assign | ast.AugAssign | ast.For) -> set[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+
+
+def _names(expression: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+
+
+def _is_pure(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
+    return not isinstance(node, ast.Call) or (
+        isinstance(node.func, ast.Name) and node.func.id in ("range", "min", "max")
+    )

@@ -254,9 +254,9 @@ class Expressions:
         """An element of a tuple; one that differs between threads if its index does."""
         if index.dtype.kind not in "iu":
             self.fail("index-type", f"the index of a tuple must be an integer, and this is a {index.dtype.name}", node)
-        for number in np.unique(mask.take(index)):
+        for number in [int(index)] if index.ndim == 0 else np.unique(mask.take(index)):
             if not -len(values) <= number < len(values):
-                self.fail("out-of-bounds", f"a tuple of {len(values)} has no element {number}", node)
+                self.fail("out-of-bounds", self._no_element(values, int(number), node.value), node)
         if index.ndim == 0:
             return values[int(index)]
         inside = np.where(mask.lanes, index, 0)
@@ -264,6 +264,13 @@ class Expressions:
         for number in range(len(values)):
             result = np.where((inside == number) | (inside == number - len(values)), values[number], result)
         return result
+
+    def _no_element(self, values: tuple, number: int, node: ast.expr) -> str:
+        if isinstance(node, ast.Attribute) and node.attr == "shape":
+            s, last = "s" * (len(values) > 1), len(values) - 1
+            array = ast.unparse(node.value)
+            return f"{array} has {len(values)} dimension{s}: {array}.shape[{number}] does not exist, the last is {last}"
+        return f"a tuple of {len(values)} has no element {number}"
 
     def check_homogeneous(self, values: tuple, node: ast.expr) -> None:
         kinds = {v.dtype if is_number(v) else tuple(x.dtype for x in v if is_number(x)) for v in values}

@@ -196,4 +196,8 @@ class Array:
         more = f" and {others:,} more" if others else ""
         where = f"axis {axis} of its shape {self.shape}" if self.ndim > 1 else f"its shape {self.shape}"
         message = f"{self.memory.name}[{at}] is outside {where}, in {machine.name(lane)}{more}"
+        threads, elements = machine.grid.blocks * machine.grid.threads, math.prod(self.shape)
+        if self.memory.space == "global" and threads > elements:
+            has = f"{elements:,} element{'s' if elements != 1 else ''}"
+            message += f": the launch has {threads:,} threads, {self.memory.name} has {has}"
         return stop("out-of-bounds", message, site)

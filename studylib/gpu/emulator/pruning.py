@@ -1,13 +1,14 @@
 """What Numba knows of a condition before it finds types: the arm that it prunes, and its types, do not count.
 
 `x if 3 > 1 else y` has the type of x. So it has where a name stands for the 3 that one assignment of a constant gave it,
-and in `(x or y) and z` the type of x does not count, for where x is true, z is the value. A result of the wrong type
-would differ from the GPU's in the last digits, or by 2**32. All of this was found by comparing with Numba.
+and in `(x or y) and z` on Python 3.11 the type of x does not count, for where x is true, z is the value. A result of
+the wrong type would differ from the GPU's in the last digits, or by 2**32. All of this was found by comparing with Numba.
 """
 
 from __future__ import annotations
 
 import ast
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,10 @@ from studylib.gpu.emulator.interpreter import Interpreter
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.language.values import is_number
+
+# In `(x or y) and z` Python 3.11 jumps from a true x straight to z; from 3.12 on it has the value of `x or y` first,
+# and Numba, which reads the bytecode, gives that value one type for both.
+JUMPS_PAST = sys.version_info < (3, 12)
 
 
 class Pruning(Interpreter):
@@ -90,7 +95,9 @@ class Pruning(Interpreter):
                 continue
             own = self._outcomes(operand, mask)
             if isinstance(operand, ast.BoolOp):
-                self._united(operand, own, mask)
+                united = self._united(operand, own, mask)
+                if not JUMPS_PAST and len(own) > 1:
+                    own = [(united, {True, False})]
             found += own if ends else [(value, {decisive}) for value, truths in own if decisive in truths]
             if ends:
                 break

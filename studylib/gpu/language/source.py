@@ -112,7 +112,7 @@ class _Folded(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         self.generic_visit(node)
-        function = _FOLDED.get(type(node.op))
+        function = OPERATORS.get(type(node.op))
         if function is None or not (_is_number(node.left) and _is_number(node.right)):
             return node
         left: Any = node.left.value
@@ -126,7 +126,7 @@ class _Folded(ast.NodeTransformer):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         self.generic_visit(node)
-        function = _FOLDED.get(type(node.op))
+        function = OPERATORS.get(type(node.op))
         if function is None or not _is_number(node.operand):
             return node
         try:
@@ -139,7 +139,7 @@ def _is_number(node: ast.expr) -> TypeGuard[ast.Constant]:
     return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
-_FOLDED: dict[type, Callable] = {
+OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,

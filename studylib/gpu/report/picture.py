@@ -18,7 +18,9 @@ WIDEST = 64  # columns of an array that are drawn as they lie; a wider reach is 
 MOST_ROWS = 36  # of a panel; of a longer reach only rows that are touched are drawn, the first so many
 COLOURS = plt.get_cmap("viridis")
 FETCHED, CONFLICT, RULING = "#dddddd", "#d55e00", "#e6e6e6"
-PAGE, LEFT, HEAD, PANEL, CELL = 8.5, 0.8, 1.05, 0.85, 0.22  # inches: figure, margin, heading, around a panel, a row
+PAGE, LEFT, RIGHT, HEAD, PANEL, CELL = 8.5, 1.0, 0.2, 1.1, 0.9, 0.22  # inches: figure, margins, heading, panel, row
+SMALL = 8.7  # points, the smallest text: 8 on a screen where the picture is 800 pixels wide
+DIGIT = 0.64 * SMALL  # points that a digit is wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +131,7 @@ def draw(panels: list[tuple[str, Accesses]], heading: list[str], users: tuple[st
     top = sum(heights)
     for (title, _), layout, height in zip(panels, layouts, heights, strict=True):
         bottom = top - height + PANEL - 0.3
-        box = (LEFT / PAGE, bottom / total, 1 - (LEFT + 0.2) / PAGE, CELL * len(layout.rows) / total)
+        box = (LEFT / PAGE, bottom / total, 1 - (LEFT + RIGHT) / PAGE, CELL * len(layout.rows) / total)
         ax = figure.add_axes(box)
         ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
         _panel(ax, layout, users[1], costs)
@@ -142,8 +144,8 @@ def _legend(ax: Axes, name: str, users: int) -> None:
     ax.imshow(np.arange(users)[None], cmap=COLOURS, aspect="auto")
     ax.set_xticks(sorted({0, users // 4, users // 2, 3 * users // 4, users - 1}))
     ax.set_yticks([])
-    ax.tick_params(labelsize=7, length=2)
-    ax.set_ylabel(f"{name} (+: and others)", rotation=0, ha="right", va="center", fontsize=8)
+    ax.tick_params(labelsize=SMALL, length=2)
+    ax.set_ylabel(f"{name} (◥: and others)", rotation=0, ha="right", va="center", fontsize=SMALL)
 
 
 def _panel(ax: Axes, layout: Layout, users: int, costs: bool) -> None:
@@ -161,12 +163,16 @@ def _panel(ax: Axes, layout: Layout, users: int, costs: bool) -> None:
     shades = owners / max(1, users - 1)
     # One collection, as a patch for each element would take ten times as long.
     corners = np.array([(0, 0), (layout.width, 0), (layout.width, 1), (0, 1)])
-    squares = np.stack([xs, ys], axis=1)[:, None] + corners
+    squares = list(np.stack([xs, ys], axis=1)[:, None] + corners)
     ax.add_collection(PolyCollection(squares, facecolors=COLOURS(shades), edgecolors="white", linewidths=0.4, zorder=1))
-    if layout.width >= 1 and columns <= 1.5 * BANKS:
-        for x, y, user, several, shade in zip(xs, ys, owners, shared, shades, strict=True):
-            text, colour = f"{user}{'+' if several else ''}", "white" if shade < 0.62 else "black"
-            ax.text(x + layout.width / 2, y + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour)
+    inks = np.where(shades < 0.45, "white", "black")
+    triangles = np.array([(0.65, 0), (1, 0), (1, 0.35)]) * (layout.width, 1)
+    marks = list(np.stack([xs, ys], axis=1)[shared][:, None] + triangles)
+    ax.add_collection(PolyCollection(marks, facecolors=inks[shared], zorder=2))
+    cell = layout.width * 72 * (PAGE - LEFT - RIGHT) / max(columns, BANKS)
+    if len(str(users - 1)) * DIGIT < cell:
+        for x, y, user, ink in zip(xs, ys, owners, inks, strict=True):
+            ax.text(x + layout.width / 2, y + 0.5, f"{user}", ha="center", va="center", fontsize=SMALL, color=ink)
     if costs and layout.in_banks and (words := accesses.words_by_bank()).max() > 1:
         corner, width = (int(words.argmax()), 0), max(1, layout.width)
         box = Rectangle(corner, width, len(layout.rows), fill=False, ec=CONFLICT, lw=2, zorder=3, clip_on=False)
@@ -198,7 +204,8 @@ def _axes(ax: Axes, layout: Layout) -> None:
     ax.set_yticks(np.arange(0, height, step) + 0.5, [layout.row_name(int(row)) for row in layout.rows[::step]])
     columns = np.arange(layout.first, layout.end, 4)
     ax.set_xticks(columns + 0.5, [f"{column}" for column in columns])
-    ax.tick_params(labelsize=7, length=0)
+    ax.tick_params(labelsize=SMALL, length=0)
     across, down = layout.axis_names
-    ax.set_xlabel(across, fontsize=8)
-    ax.set_ylabel(down if layout.complete else f"{down}\n(some are left out)", fontsize=8)
+    # Below both axes: down the side the name of the rows would be longer than one or two of them are high.
+    names = f"across: {across}; down: {down}" + ("" if layout.complete else " (some are left out)")
+    ax.set_xlabel(names, fontsize=SMALL, loc="left")

@@ -113,7 +113,7 @@ def _of_thread(site: list[Request], thread: int) -> tuple[str, Accesses]:
     accesses = _accesses(site, site, users, mine)
     count, elements = len(accesses.elements), len(accesses.touched)
     plural = "s" * (elements > 1)
-    return f"{site[0].op} {site[0].array}: {count} times, {elements} element{plural}", accesses
+    return f"{site[0].op} {site[0].array}: {count} time{'s' * (count != 1)}, {elements} element{plural}", accesses
 
 
 def _accesses(site: list[Request], drawn: list[Request], users: np.ndarray, keep: np.ndarray) -> Accesses:

@@ -48,7 +48,8 @@ class Report:
     """The findings and accesses of one launch of a kernel.
 
     global_reads_per_thread, global_writes_per_thread: elements of global memory, the most of any thread; an
-    atomic counts as both. They are what the kernel did until the first fatal finding, if there is one.
+    atomic counts as both. They are what the kernel did until the first fatal finding, if there is one. stopped: that
+    finding; NumPy arrays are then as they were before the launch.
     """
 
     kernel: str
@@ -59,6 +60,7 @@ class Report:
     global_reads_per_thread: int
     global_writes_per_thread: int
     _replay: Callable[[int, int, str | None], list[Request]] = field(repr=False)
+    stopped: Finding | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:

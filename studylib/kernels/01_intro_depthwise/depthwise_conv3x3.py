@@ -59,6 +59,9 @@ def launch(kernel, x, weight, stride, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(x, weight, stride):
     padded = np.pad(x.astype(float), ((0, 0), (1, 1), (1, 1)))
@@ -66,8 +69,28 @@ def reference(x, weight, stride):
     return np.einsum("cijuv,cuv->cij", windows, weight).astype(np.float32)
 
 
+def allowed(x, weight, stride):
+    # A sum of 9 products, and the expected value's own rounding.
+    return gamma(9 + 1) * reference(np.abs(x), np.abs(weight), stride)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    for stride in (1, 2):
+        yield number(rng, 2, 3), prime(rng, 8 * stride + 1, 23), prime(rng, 32 * stride + 1, 71), stride
+
+
 def cases(rng):
-    for channels, height, width, stride in ((1, 1, 1, 1), (2, 16, 32, 1), (3, 7, 45, 1), (2, 16, 64, 2), (2, 9, 11, 2)):
+    for channels, height, width, stride in (
+        (1, 1, 1, 1),
+        (2, 16, 32, 1),
+        (3, 7, 45, 1),
+        (2, 16, 64, 2),
+        (2, 9, 11, 2),
+        *drawn(rng),
+    ):
         x = rng.standard_normal((channels, height, width), dtype=np.float32)
         weight = rng.standard_normal((channels, 3, 3), dtype=np.float32)
         yield f"{channels} x {height} x {width}, stride {stride}", x, weight, stride

@@ -46,13 +46,26 @@ def launch(kernel, a, b, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.sizes import number, prime
+
 
 def reference(a, b):
     return a + b
 
 
+def allowed(a, b):
+    return 0  # rounded once, the sum of two is the float32 that lies nearest, and no other
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    return prime(rng, 257, 2000), number(rng, 2, 255)
+
+
 def cases(rng):
-    for n in (1, 256, 1000, 1024):
+    for n in (1, 256, 1000, 1024, *drawn(rng)):
         yield f"{n} elements", *rng.standard_normal((2, n), dtype=np.float32)
 
 

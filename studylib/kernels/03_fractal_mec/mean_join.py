@@ -53,13 +53,29 @@ def launch(kernel, paths, alive, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(paths, alive):
     return (alive.astype(float) @ paths / alive.sum()).astype(np.float32)
 
 
+def allowed(paths, alive):
+    # A sum over the paths, a division, perhaps by way of 1 / count, and the expected value's own rounding.
+    return gamma(len(paths) + 2) * reference(np.abs(paths), alive)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    for n in (prime(rng, 257, 900), number(rng, 2, 255)):
+        yield rng.permutation([1, 0, *rng.integers(0, 2, number(rng, 1, 4))]).tolist(), n
+
+
 def cases(rng):
-    for alive, n in (([1], 1), ([1, 0, 1, 1], 1024), ([0, 0, 1], 300), ([1, 1], 257)):
+    for alive, n in (([1], 1), ([1, 0, 1, 1], 1024), ([0, 0, 1], 300), ([1, 1], 257), *drawn(rng)):
         paths = rng.standard_normal((len(alive), n), dtype=np.float32)
         yield f"{sum(alive)} of {len(alive)} paths, {n} elements", paths, np.array(alive, np.float32)
 

@@ -72,10 +72,26 @@ def launch(kernel, lowered, weight, row, stride, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(lowered, weight, row, stride):
     windows = np.lib.stride_tricks.sliding_window_view(lowered.astype(float), len(weight), axis=1)[:, :: stride * row]
     return (windows.transpose(1, 0, 2) @ weight).astype(np.float32)
+
+
+def allowed(lowered, weight, row, stride):
+    # A sum of so many products as the filter has numbers, and the expected value's own rounding.
+    return gamma(len(weight) + 1) * reference(np.abs(lowered), np.abs(weight), row, stride)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield number(rng, 5, 8), prime(rng, 17, 37), number(rng, 4, 7), 3, 2, prime(rng, 17, 41)
+    yield number(rng, 4, 6), number(rng, 2, 16), number(rng, 3, 7), 2, 1, number(rng, 2, 31)
 
 
 def cases(rng):
@@ -84,6 +100,8 @@ def cases(rng):
         (6, 16, 8, 2, 1, 16),
         (7, 5, 3, 3, 1, 4),
         (9, 20, 2, 3, 2, 5),
+        (3, 2, 3, 2, 1, 33),
+        *drawn(rng),
     ):
         row = size * channels
         lowered = rng.standard_normal((width, height * row), dtype=np.float32)

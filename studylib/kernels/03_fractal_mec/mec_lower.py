@@ -55,10 +55,24 @@ def launch(kernel, x, size, stride, lowered):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.sizes import number, prime
+
 
 def reference(x, size, stride):
     windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=1)[:, ::stride]
     return np.ascontiguousarray(windows.transpose(1, 0, 3, 2))
+
+
+def allowed(x, size, stride):
+    return 0  # numbers are moved, not computed
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield prime(rng, 11, 23), number(rng, 9, 12), prime(rng, 11, 17), number(rng, 2, 4), 2
+    yield number(rng, 2, 9), number(rng, 5, 12), number(rng, 6, 10), number(rng, 2, 5), 1
 
 
 def cases(rng):
@@ -67,6 +81,7 @@ def cases(rng):
         (8, 10, 32, 3, 1),
         (7, 7, 1, 3, 1),
         (9, 12, 5, 4, 2),
+        *drawn(rng),
     ):
         x = rng.standard_normal((height, width, channels), dtype=np.float32)
         yield f"{height} x {width} x {channels}, filter {size}, stride {stride}", x, size, stride

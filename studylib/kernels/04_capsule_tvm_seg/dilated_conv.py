@@ -65,6 +65,9 @@ def launch(kernel, x, weight, dilation, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(x, weight, dilation):
     _, height, width = x.shape
@@ -77,12 +80,27 @@ def reference(x, weight, dilation):
     return out.astype(np.float32)
 
 
+def allowed(x, weight, dilation):
+    # A sum of so many products as an output has weights, and the expected value's own rounding.
+    return gamma(weight[0].size + 1) * reference(np.abs(x), np.abs(weight), dilation)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield number(rng, 2, 4), number(rng, 2, 3), prime(rng, 9, 17), prime(rng, 33, 71), number(rng, 1, 5)
+    yield number(rng, 2, 4), number(rng, 2, 3), number(rng, 2, 8), number(rng, 2, 32), number(rng, 1, 3)
+
+
 def cases(rng):
     for inputs, outputs, height, width, dilation in (
         (1, 1, 1, 1, 1),
         (4, 2, 8, 64, 2),
         (3, 2, 11, 37, 4),
         (2, 3, 5, 6, 12),
+        (31, 1, 3, 5, 1),
+        *drawn(rng),
     ):
         x = rng.standard_normal((inputs, height, width), dtype=np.float32)
         weight = rng.standard_normal((outputs, inputs, 3, 3), dtype=np.float32)

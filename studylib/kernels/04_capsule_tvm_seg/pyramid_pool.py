@@ -68,6 +68,9 @@ from math import ceil
 
 import numpy as np
 
+from studylib.kernels.rounding import gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(x, bins):
     _, height, width = x.shape
@@ -80,8 +83,28 @@ def reference(x, bins):
     return out
 
 
+def allowed(x, bins):
+    # A sum over the cell, at most so large, a division, perhaps by way of 1 / pixels, and the expected value's own rounding.
+    return gamma((x.shape[1] // bins + 2) * (x.shape[2] // bins + 2) + 2) * reference(np.abs(x), bins)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield number(rng, 2, 3), prime(rng, 7, 23), prime(rng, 29, 61), number(rng, 2, 5)
+    yield number(rng, 2, 3), number(rng, 3, 12), number(rng, 3, 12), number(rng, 2, 6)
+
+
 def cases(rng):
-    for channels, height, width, bins in ((1, 1, 1, 1), (2, 12, 64, 2), (3, 10, 13, 3), (2, 7, 6, 6), (1, 20, 33, 1)):
+    for channels, height, width, bins in (
+        (1, 1, 1, 1),
+        (2, 12, 64, 2),
+        (3, 10, 13, 3),
+        (2, 7, 6, 6),
+        (1, 20, 33, 1),
+        *drawn(rng),
+    ):
         x = rng.standard_normal((channels, height, width), dtype=np.float32) + 1
         yield f"{channels} x {height} x {width}, {bins} bins", x, bins
 

@@ -113,6 +113,9 @@ def launch(kernel, votes, iterations, out):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import EXP, gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(votes, iterations):
     votes = votes.astype(float)
@@ -127,6 +130,39 @@ def reference(votes, iterations):
     return v.astype(np.float32)
 
 
+def allowed(votes, iterations):
+    # The bounds of the steps, each applied to what the step before may be wrong by (Higham 3.3, a running error analysis).
+    votes = votes.astype(float)
+    _, children, parents, dim = votes.shape
+    b, off_b = np.zeros(votes.shape[:3]), np.zeros(votes.shape[:3])
+    for _ in range(iterations):
+        d = b.max(2, keepdims=True) - b
+        c = np.exp(-d)
+        c /= c.sum(2, keepdims=True)
+        # A softmax: exp(b - greatest) over the sum, where b itself is off, and so is the greatest.
+        off_exp = 2 * off_b.max(2, keepdims=True) + gamma(2 * d + EXP)
+        off_c = c * (off_exp + (c * off_exp).sum(2, keepdims=True) + gamma(parents))
+        s = np.einsum("nij,nijd->njd", c, votes)
+        off_s = np.einsum("nij,nijd->njd", off_c + gamma(children) * c, np.abs(votes))
+        # The squash: its factor length / (1 + length^2) changes by at most 1 for 1 of the length.
+        length = np.linalg.norm(s, axis=-1, keepdims=True)
+        off_length = np.linalg.norm(off_s, axis=-1, keepdims=True) + gamma(dim + 8) * length
+        factor = length / (1 + length**2)
+        v, off_v = factor * s, factor * off_s + (np.abs(s) + off_s) * off_length + gamma(8) * np.abs(factor * s)
+        step, grown = np.einsum("nijd,njd->nij", votes, v), np.abs(votes)
+        off_b += np.einsum("nijd,njd->nij", grown, off_v + gamma(dim) * np.abs(v)) + gamma(1) * np.abs(b + step)
+        b += step
+    return off_v + gamma(1) * np.abs(v)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    yield 2, prime(rng, 13, 40), number(rng, 9, 15), 16, 2
+    yield number(rng, 2, 3), prime(rng, 5, 40), number(rng, 2, 8), int(rng.choice((2, 4, 8))), 3
+
+
 def cases(rng):
     for batch, children, parents, dim, iterations in (
         (1, 1, 1, 1, 1),
@@ -134,6 +170,7 @@ def cases(rng):
         (1, 20, 10, 16, 2),
         (2, 7, 3, 4, 1),
         (1, 140, 2, 2, 3),
+        *drawn(rng),
     ):
         votes = rng.standard_normal((batch, children, parents, dim), dtype=np.float32)
         title = f"{batch} x {children} children, {parents} parents, {dim} dimensions, {iterations} iterations"
@@ -221,7 +258,7 @@ def bench(rng):
 def torch_op(votes, iterations):
     import torch
 
-    b = torch.zeros(votes.shape[:3], device=votes.device)
+    b = torch.zeros(votes.shape[:3], device=votes.device, dtype=votes.dtype)
     for _ in range(iterations):
         s = (b.softmax(2)[..., None] * votes).sum(1)
         length = s.norm(dim=-1, keepdim=True)

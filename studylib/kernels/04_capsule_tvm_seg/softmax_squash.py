@@ -81,6 +81,9 @@ def launch(kernel, logits, s, coupling, u):
 # BEGIN GRADER
 import numpy as np
 
+from studylib.kernels.rounding import EXP, gamma
+from studylib.kernels.sizes import number, prime
+
 
 def reference(logits, s):
     shares = np.exp(logits.astype(float) - logits.max(1, keepdims=True))
@@ -89,8 +92,33 @@ def reference(logits, s):
     return coupling.astype(np.float32), (length / (1 + length**2) * s).astype(np.float32)
 
 
+def allowed(logits, s):
+    # A share is exp(d) / (sum of exp(d)): d = logit - greatest is rounded, and once more for who takes 2 to the power of
+    # d / ln 2, each of which changes exp(d) by |d| roundings; then exp itself, the sum, the division, and the expected value.
+    d = logits.max(1, keepdims=True) - logits.astype(float)
+    coupling, u = reference(logits, s)
+    of_sum = (coupling * 2 * d).sum(1, keepdims=True) + EXP + logits.shape[1] - 1
+    # The square of the length is a sum of dim products; half of its error comes by the root, all of it at most by 1 + square.
+    # Root, sum, quotient, product, expected value, and three more for who squares the length again.
+    return gamma(2 * d + EXP + of_sum + 2) * coupling, gamma(2 * s.shape[1] + 8) * np.abs(u)
+
+
+DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+
+
+def drawn(rng):
+    return tuple((prime(rng, 5, 23), number(rng, 2, 31), number(rng, 2, 31), scale) for scale in (1, 20))
+
+
 def cases(rng):
-    for n, parents, dim, scale in ((1, 1, 1, 1), (16, 16, 8, 1), (13, 10, 16, 3), (6, 32, 32, 1), (5, 7, 4, 200)):
+    for n, parents, dim, scale in (
+        (1, 1, 1, 1),
+        (16, 16, 8, 1),
+        (13, 10, 16, 3),
+        (6, 32, 32, 1),
+        (5, 7, 4, 5000),
+        *drawn(rng),
+    ):
         logits = scale * rng.standard_normal((n, parents), dtype=np.float32)
         s = rng.standard_normal((n, dim), dtype=np.float32)
         s[-1] = 0 if n > 1 else s[-1]  # the formula with / |s| would be 0 / 0

@@ -1,6 +1,8 @@
 """The picture of a warp's accesses: what is drawn where, and what its titles say."""
 
 import inspect
+import runpy
+from contextlib import suppress
 
 import matplotlib
 
@@ -8,13 +10,17 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
+from matplotlib.text import Text
 from numba import cuda, float32, float64
 
+from studylib import kernels
 from studylib.gpu.check import check
 from studylib.gpu.checks.traffic import passes, sectors
-from studylib.gpu.report.picture import CONFLICT, FETCHED, Accesses, verdict
+from studylib.gpu.report.picture import CONFLICT, FETCHED, Accesses, draw, verdict
 from studylib.gpu.report.plot import plot
+from studylib.kernels.stubs import mutated
 
 TILE = 32
 PADDED = TILE + 1
@@ -238,3 +244,72 @@ def test_sliders_step_through_warps_and_requests(capsys):
     warp.value = 3
     sliders.update()
     assert "warp 3 does not come to line" in capsys.readouterr().out
+
+
+SHOWN = 800  # pixels that the picture is wide in JupyterLab on a screen of 1280
+
+
+class Reported:
+    """Stands for a kernel where an exercise launches it: keeps the report of the first launch."""
+
+    def __init__(self, kernel):
+        self.kernel, self.report = kernel, None
+
+    def __getitem__(self, geometry):
+        def launch(*arguments):
+            self.report = self.report or check(self.kernel, *geometry, *arguments)
+
+        return launch
+
+
+def faults(figure):
+    """What cannot be read: texts that intersect, leave the figure, or are smaller than 8 points as shown."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    scale = SHOWN / figure.get_figwidth() / 96  # a point on the screen is a 72nd of 96 pixels
+    found = [f"{text.get_text()}: small" for text in texts if text.get_fontsize() * scale < 8]
+    boxes = np.array([text.get_window_extent(renderer).extents for text in texts])
+    within = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2:] <= figure.bbox.extents[2:]).all(1)
+    found += [f"{text.get_text()}: outside" for text, inside in zip(texts, within, strict=True) if not inside]
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    meet = ((low < boxes[None, :, 2:]) & (boxes[None, :, :2] < high)).all(2)
+    pairs = np.argwhere(np.triu(meet, 1))
+    return found + [f"{texts[i].get_text()} | {texts[j].get_text()}" for i, j in pairs]
+
+
+def mutants_of(exercise, folder):
+    """Those that fail by their accesses, which are drawn in ways that no solution needs."""
+    for number, mutant in enumerate(exercise.mutants):
+        if mutant.stage == "budget":
+            path = folder / f"{exercise.name}{number}.py"
+            path.write_text(mutated(exercise, mutant.old, mutant.new))
+            yield runpy.run_path(str(path))[exercise.name]
+
+
+@pytest.mark.parametrize("name", kernels.names())
+def test_every_text_of_a_picture_can_be_read(name, tmp_path):
+    exercise = kernels.load(name)
+    case = next(c for c in exercise.cases(np.random.default_rng(0)) if c.title == exercise.budget.case)
+    found = {}
+    for kernel in [exercise.kernel, *mutants_of(exercise, tmp_path)]:
+        reported = Reported(kernel)
+        exercise.launch(reported, *case.inputs, *(np.zeros_like(array) for array in exercise.outputs(*case.inputs)))
+        report = reported.report
+        for line in sorted({access.line for access in report.accesses}):
+            for thread in (None, 0):
+                with suppress(ValueError):  # where warp 0 or its thread 0 takes no part
+                    figure = plot(report, line, thread=thread)
+                    found[f"{kernel.__name__} {line} {thread}"] = faults(figure)
+    assert len(found) > 1
+    assert {what: texts for what, texts in found.items() if texts} == {}
+
+
+def test_numbers_and_rows_of_any_size_can_be_read():
+    wide = Accesses("global", (3, 4, 1000, 4096), 4, LANES + 4096 * 11999, LANES)
+    tall = Accesses("global", (5000000,), 4, LANES * 900 + 10**6, LANES * 40)
+    shared = Accesses("shared", (900,), 4, LANES * 0, LANES)
+    short = Accesses("shared", (900,), 2, LANES, LANES)
+    spread = Accesses("global", (4, 64), 4, LANES * 2, LANES)
+    panels = [("panel", accesses) for accesses in (wide, tall, shared, short, spread)]
+    assert faults(draw(panels, ["heading"], ("request", 1241), costs=True)) == []

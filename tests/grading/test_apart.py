@@ -1,0 +1,136 @@
+"""The second wall: a compiler that has been taken over can spoil one answer about one kernel, and nothing else."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from studylib import gpu
+from studylib.grading import apart, child, fence
+from studylib.grading.verdict import judge
+from studylib.kernels import load
+
+pytestmark = pytest.mark.skipif(not child.CAN_FORK, reason="without fork there is no second wall")
+needs_landlock = pytest.mark.skipif(fence.landlock_version() < 1, reason="the system has no Landlock")
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch, solved):
+    """The verdict on a right kernel whose compiler does `act` before it compiles, or answers for it."""
+    path = tmp_path / "transpose.py"
+    path.write_text(solved)
+
+    def run(act):
+        real = apart.to_ptx
+        monkeypatch.setattr(apart, "to_ptx", lambda *a, **k: act() or real(*a, **k))
+        return judge("transpose", path=path)
+
+    return run
+
+
+def answers(report):
+    """What writes the answer in the compiler's place."""
+
+    def act():
+        for fd in range(3, 64):
+            with contextlib.suppress(OSError):
+                os.write(fd, report)
+        os._exit(0)
+
+    return act
+
+
+def test_the_compiler_says_what_it_says_in_one_process(solved, tmp_path):
+    path = tmp_path / "transpose.py"
+    path.write_text(solved)
+    here, there = judge("transpose", load("transpose").kernel), judge("transpose", path=path)
+    assert here.stage("compiles").status == "passed"
+    assert there.stage("compiles") == here.stage("compiles")
+
+
+def act_on(tmp_path):
+    parent, mark = os.getpid(), tmp_path / "mark"
+    return {
+        "write": lambda: mark.write_text(""),
+        "make": lambda: os.mkfifo(mark),
+        "remove": lambda: os.remove(tmp_path / "transpose.py"),
+        "read": lambda: (tmp_path / "transpose.py").read_text(),
+        "run": lambda: os.execve("/bin/sh", ["sh", "-c", f"touch {mark}"], {}),
+        "fork": os.fork,
+        "signal": lambda: os.kill(parent, signal.SIGUSR1),
+        "network": lambda: socket.create_connection(("127.0.0.1", 80)),
+        "memory": lambda: bytearray(1 << 40),
+        "recursion": lambda: act_on.__globals__["recurse"](),
+    }
+
+
+def recurse():
+    recurse()
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    "name", ["write", "make", "remove", "read", "run", "fork", "signal", "network", "memory", "recursion"]
+)
+def test_what_is_taken_over_reaches_nothing(name, judged, tmp_path):
+    verdict = judged(act_on(tmp_path)[name])
+    assert verdict.stage("compiles").status == "failed", str(verdict)
+    assert [verdict.stage(stage).status for stage in ("right", "safe", "budget")] == ["passed"] * 3
+    assert not (tmp_path / "mark").exists() and (tmp_path / "transpose.py").exists()
+
+
+FORGED = b'{"stages": [], "state": "passed", "passed": true}'
+ANSWERS = [
+    b"",
+    b"[" * 60_000,
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    FORGED,
+    b'{"ptx": 3}',
+    b'{"ptx": ""}',
+    b'{"ptx": ".version 8.0"}',
+    b'{"ptx": ".version 8.0 .entry \\u00e9"}',
+    b'{"ptx": ".version 8.0\\n.entry nonsense"}',
+    b'{"error": ["x"]}',
+    b'{"error": "' + b"x" * 20_000 + b'"}',
+    b'{"ptx": "a", "error": "b"}',
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=range(len(ANSWERS)))
+def test_an_answer_is_checked(answer, judged):
+    verdict = judged(answers(answer))
+    assert verdict.stage("compiles").status == "failed" and 0 < len(verdict.stage("compiles").text) < 1000
+    assert [verdict.stage(stage).status for stage in ("right", "safe", "budget")] == ["passed"] * 3
+
+
+def test_a_compiler_that_never_ends_is_stopped(judged, monkeypatch):
+    monkeypatch.setattr(apart, "COMPILE", apart.isolation.Limits(seconds=1, memory=1 << 32))
+    verdict = judged(lambda: time.sleep(100))
+    assert "was stopped" in verdict.stage("compiles").text and verdict.stage("right").status == "passed"
+
+
+def test_one_that_crashes_is_a_failure_with_a_reason(judged):
+    assert "signal 11" in judged(lambda: ctypes.string_at(0)).stage("compiles").text
+
+
+@needs_landlock
+def test_the_assembler_can_be_nothing_else_and_write_nowhere_else(tmp_path):
+    inside, outside = tmp_path / "in", tmp_path / "outside"
+    inside.mkdir()
+    script = f"echo x > mine; echo x > {outside}; read line < {Path(__file__)}; echo $line; cat mine"
+    status, report = apart._run_ptxas([os.path.realpath("/bin/sh"), "-c", script], inside)
+    assert status and report.count("ermission denied") == 2 and "fork" in report, report
+    assert (inside / "mine").exists() and not outside.exists()
+
+
+def test_ptx_that_the_assembler_refuses_is_an_error():
+    kernel = load("transpose").kernel
+    with pytest.raises(gpu.CompileError):
+        apart.assembled(kernel, "nonsense", cc=(8, 0), block=32, dynamic_shared_bytes=0, run_ptxas=apart._run_ptxas)

@@ -1,0 +1,31 @@
+"""No small change of a solution passes, other than those that are no change of what the kernel computes."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from mutation import changes, kernel_of, passes
+
+from studylib.gpu.emulator import endless
+from studylib.kernels import load, names
+
+EQUIVALENT = tomllib.loads(Path(__file__).with_name("equivalent_mutants.toml").read_text(encoding="utf-8"))[
+    "equivalent"
+]
+
+
+@pytest.mark.parametrize("name", names())
+def test_only_equivalent_changes_pass(name, monkeypatch):
+    # Far more rounds than a solution needs in any case: a changed loop that does not end is given up sooner.
+    monkeypatch.setattr(endless, "LIMIT", 2_000)
+    exercise = load(name)
+    assert passes(exercise, exercise.kernel)
+    found = [change.text for change in changes(exercise) if passes(exercise, kernel_of(exercise, change))]
+    assert sorted(found) == sorted(
+        text for entry in EQUIVALENT if entry["exercise"] == name for text in entry["changes"]
+    )
+
+
+def test_each_equivalent_change_has_its_reason():
+    assert {entry["exercise"] for entry in EQUIVALENT} <= set(names())
+    assert all(len(entry["why"].split()) >= 5 for entry in EQUIVALENT)
