@@ -5,7 +5,6 @@ import pytest
 from studylib.course import notebooks
 from tests.browser.lab import (
     OVERFLOW,
-    PATIENCE,
     ROOT,
     Lab,
     all_numbered,
@@ -13,6 +12,7 @@ from tests.browser.lab import (
     copy_course,
     has_error,
     photograph,
+    save,
 )
 
 pytestmark = pytest.mark.browser
@@ -61,8 +61,3 @@ def test_runs_from_the_menu_without_error_warning_or_overflow(week, lab, course,
     assert not [url for url in requests if not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:"))]
     save(page)
     assert (course / path).with_suffix(".py").read_text() == notebooks.find(week).read_text()
-
-
-def save(page):
-    page.keyboard.press("Control+s")
-    page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)
