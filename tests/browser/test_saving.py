@@ -80,7 +80,9 @@ def test_only_the_tagged_cell_differs(saved, tmp_path):
     stored, again, source, _ = saved
     assert source == SOURCE
     assert stored != again, "the tagged cell prints the time: it was not run"
-    changed = [f"{sign}      {json.dumps(time)}" for sign, text in (("-", stored), ("+", again)) for time in times(text)]
+    changed = [
+        f"{sign}      {json.dumps(time)}" for sign, text in (("-", stored), ("+", again)) for time in times(text)
+    ]
     assert difference(stored, again, tmp_path) == changed
 
 
@@ -93,7 +95,12 @@ def test_the_log_warns_of_nothing_that_a_reader_should_mend(saved):
 def times(notebook):
     """The lines that the tagged cell printed."""
     cells = json.loads(notebook)["cells"]
-    return [line for cell in cells if cell["metadata"].get("tags") == ["nbval-ignore-output"] for line in cell["outputs"][0]["text"]]
+    return [
+        line
+        for cell in cells
+        if cell["metadata"].get("tags") == ["nbval-ignore-output"]
+        for line in cell["outputs"][0]["text"]
+    ]
 
 
 def difference(old, new, folder):

@@ -64,7 +64,9 @@ def test_save_stores_an_executed_twin_and_a_second_save_changes_nothing(course, 
 def test_another_version_of_python_alone_changes_nothing(course, source):
     notebooks.save("01_small")
     twin = source.with_suffix(".ipynb")
-    stored = twin.read_text(encoding="utf-8").replace(f'"version": "{platform.python_version()}"', '"version": "3.12.99"')
+    stored = twin.read_text(encoding="utf-8").replace(
+        f'"version": "{platform.python_version()}"', '"version": "3.12.99"'
+    )
     twin.write_text(stored, encoding="utf-8")
     assert notebooks.save("01_small") is False and twin.read_text(encoding="utf-8") == stored
     replace(source, "1 + 1", "1 + 2")

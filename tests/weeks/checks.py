@@ -91,7 +91,9 @@ def noise(source: Path) -> list[str]:
         f"notebook metadata {key!r}" for key in stored.metadata.keys() - {"jupytext", "kernelspec", "language_info"}
     ]
     own = notebooks.metadata(stored.metadata.get("language_info", {}).get("version", ""))
-    found += [f"{key} {stored.metadata.get(key)}, expected {own[key]}" for key in own if stored.metadata.get(key) != own[key]]
+    found += [
+        f"{key} {stored.metadata.get(key)}, expected {own[key]}" for key in own if stored.metadata.get(key) != own[key]
+    ]
     for number, cell in enumerate(stored.cells, 1):
         found += [f"cell {number}: metadata {key!r}" for key in cell.metadata.keys() - {"tags"}]
         for output in cell.get("outputs", []):
