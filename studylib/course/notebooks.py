@@ -29,7 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib.course import files
+from studylib import files
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
