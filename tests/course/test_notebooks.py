@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from studylib.course import files, notebooks
+from studylib import files
+from studylib.course import notebooks
 
 
 def outputs(path):
