@@ -9,7 +9,7 @@ import typer
 from studylib.cli.terminal import now, plain_errors, show
 
 if TYPE_CHECKING:
-    from studylib.course.group import Course
+    from studylib.course.course import Course
 
 app = typer.Typer()
 group = typer.Typer(help="Begin a run of the course of your own.", no_args_is_help=True)

@@ -104,7 +104,7 @@ def front() -> None:
 
     from studylib.course import claims
     from studylib.course import front as pages
-    from studylib.course.group import load
+    from studylib.course.course import load
     from studylib.grading import record
 
     with plain_errors():

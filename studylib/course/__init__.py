@@ -1,6 +1,6 @@
 """The meetings as data: weeks with their run sheets and notebooks, topics and who claims them, the reading list."""
 
-from studylib.course.group import load
+from studylib.course.course import load
 from studylib.course.week import load as sheet
 
 __all__ = ["load", "sheet"]

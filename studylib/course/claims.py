@@ -13,7 +13,7 @@ import tomlkit
 
 from studylib import files
 from studylib.course import toml_files, topic
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.topic import Topic
 
 HELD = datetime.timedelta(weeks=2)

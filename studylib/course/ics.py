@@ -4,7 +4,7 @@ import datetime
 
 from icalendar import Calendar, Event
 
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.week import MEETING_MINUTES, Week
 
 

@@ -8,7 +8,8 @@ import tomlkit
 
 from studylib import files
 from studylib.course import claims, toml_files, topic
-from studylib.course.group import WEEKDAYS, Course
+from studylib.course.course import Course
+from studylib.course.group import WEEKDAYS
 
 OF_A_RUN = ("participants", "start", "weekday", "time", "place", "link")
 

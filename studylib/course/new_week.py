@@ -9,7 +9,7 @@ import tomlkit
 
 from studylib import files
 from studylib.course import toml_files, topic
-from studylib.course.group import Course
+from studylib.course.course import Course
 
 WEEK = """\
 # One meeting: the run sheet is made from this file and its minutes must add up (studylib/course/week.py).

@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import difflib
 import hashlib
 import platform
 import re
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from studylib import files
+from studylib.errors import near
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
@@ -78,9 +78,7 @@ def find(name: str) -> Path:
         return known[name]
     if name and len(fits := [week for week in known if week.startswith(name)]) == 1:
         return known[fits[0]]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    guess = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"there is no week {name!r}{guess}\nweeks: {', '.join(known) or 'none'}")
+    raise ValueError(f"there is no week {name!r}{near(name, known)}\nweeks: {', '.join(known) or 'none'}")
 
 
 def read(source: Path) -> NotebookNode:

@@ -1,12 +1,11 @@
 """Reads the course's TOML files into dataclasses, strictly."""
 
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date, time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,12 +39,6 @@ def document(path: Path) -> tomlkit.TOMLDocument:
         raise _not_toml(path, error) from None
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """What a message about an unknown name ends with: the one that was probably meant, if any."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
 def check_line(line: str, where: str, longest: int = 200) -> None:
     """Raises ValueError, which begins with `where`, unless `line` can be a title: tables and lists show it in one line."""
     if not line.isprintable() or not line.strip() or len(line) > longest:
@@ -56,6 +49,19 @@ def check_day(day: date, where: str) -> None:
     """Raises ValueError, which begins with `where`, for a year mistyped so that weeks can't be added to it."""
     if day.year >= 3000:
         raise ValueError(f"{where} is {day}, expected a day before the year 3000")
+
+
+def check_link(link: str, where: str) -> None:
+    """Raises ValueError, which begins with `where`, unless `link` is an address on the web."""
+    if not re.match(r"https?://\S+$", link):
+        raise ValueError(f"{where} is {link!r}, expected an address that begins with https://")
+
+
+def refuse_twins(path: Path, where: str, names: list[str]) -> None:
+    """Raises ValueError for a name that stands twice in the list `where` of a file."""
+    for number, name in enumerate(names, 1):
+        if names.index(name) + 1 != number:
+            raise ValueError(f"{path}: {where}[{number}] is {name!r}, as {where}[{names.index(name) + 1}] is already")
 
 
 def _not_toml(path: Path, error: Exception) -> ValueError:

@@ -2,9 +2,11 @@
 
 import datetime
 import html
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studylib import files
 from studylib.course import toml_files
 
 MEETING_MINUTES = 180
@@ -130,3 +132,10 @@ def _check_minutes(week: Week, path: Path) -> None:
     total = sum(hour.minutes for hour in week.hours)
     if total != MEETING_MINUTES:
         raise ValueError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
+
+
+def headings(source: Path) -> list[str]:
+    """The headings of a notebook, from its .py source; none where there is no such file."""
+    if not source.is_file():
+        return []
+    return re.findall(r"^# #+ +(.+?) *$", files.text(source), re.MULTILINE)

@@ -12,7 +12,6 @@ import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from statistics import fmean
@@ -22,6 +21,7 @@ import torch
 
 from studylib import nets
 from studylib.costs import Costs, count
+from studylib.errors import near
 
 GRAMMAR = (
     ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.Call, ast.keyword, ast.Attribute,
@@ -47,9 +47,9 @@ def evaluate(formula: str) -> Any:
                 "their figures, numbers and arithmetic are"
             )
         if isinstance(node, ast.Attribute) and node.attr not in FIGURES:
-            raise ValueError(f"unknown figure .{node.attr} in {formula!r}{_near(node.attr, FIGURES)}")
+            raise ValueError(f"unknown figure .{node.attr} in {formula!r}{near(node.attr, FIGURES, 3)}")
         if isinstance(node, ast.Name) and node.id not in names:
-            raise ValueError(f"unknown name {node.id!r} in {formula!r}{_near(node.id, names)}")
+            raise ValueError(f"unknown name {node.id!r} in {formula!r}{near(node.id, names, 3)}")
     try:
         return eval(compile(tree, "<ledger>", "eval"), {"__builtins__": {}}, names)
     except Exception as error:  # whatever a constructor or a division raises is an error in the formula
@@ -97,8 +97,3 @@ def _on_meta(constructor: Callable) -> Callable:
             return constructor(*args, **kwargs)
 
     return build
-
-
-def _near(name: str, known) -> str:
-    matches = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(matches)}?)" if matches else ""

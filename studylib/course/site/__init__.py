@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 
 from studylib import files, kernels, ledger
-from studylib.course import group, notebooks
-from studylib.course.group import Course
+from studylib.course import notebooks
+from studylib.course.course import Course, load
 from studylib.course.site import pages
 
 HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ def build(now: datetime.datetime, root: Path = files.ROOT) -> Path:
         raise ValueError(f"the site needs {', '.join(missing)}: run `make lab` or `pip install -e .[site]` again")
     from sphinx.cmd.build import build_main
 
-    course = group.load(root)
+    course = load(root)
     source, target = root / "build" / "site-src", root / "build" / "site"
     shutil.rmtree(source, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
