@@ -27,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
+from studylib import data
 from studylib.course import files
 
 ROOT = files.ROOT
@@ -46,6 +47,7 @@ SAVED = {
     "cell_metadata_filter": "tags,-all",
     "notebook_metadata_filter": "-all",
 }
+MNIST = re.compile(r"\bmnist(_or_digits)?\(")  # how a cell reads it
 
 
 class CellError(RuntimeError):
@@ -151,6 +153,19 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
     return given
 
 
+def reads_mnist(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "code" and MNIST.search(cell.source) for cell in notebook.cells)
+
+
+def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
+    """Fetch MNIST where the notebook of `folder` reads it and it is not there, before a cell can.
+
+    Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
+    """
+    if reads_mnist(notebook):
+        data.mnist(folder / defaults(notebook)["DATA"])
+
+
 def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
 
@@ -175,7 +190,7 @@ def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
     The .py is then as JupyterLab would save it, to the blank line. The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
-    Raises CellError where a cell fails; then the twin stays as it was.
+    Raises CellError where a cell fails, and data.DataUnavailable; then the twin stays as it was.
     """
     return store(find(week))
 
@@ -188,6 +203,7 @@ def store(source: Path) -> bool:
         before = read_twin(twin) if twin.exists() else None
     except ValueError:
         before = None  # a damaged twin is what --save is there to repair
+    fetch_mnist(notebook, source.parent)
     notebook = _execute(notebook, source, {}, None)
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None
