@@ -61,7 +61,7 @@ from studylib import data
 
 mnist = data.mnist_or_digits(DATA)
 """
-PYTEST = [sys.executable, "-m", "pytest", "--nbval", "weeks", "-q", "-rA", "-p", "no:cacheprovider", "-p", "no:randomly"]
+PYTEST = [sys.executable, "-m", "pytest", "--nbval", "weeks", "-q", "-rA", "-p", "no:cacheprovider"]
 
 
 def course(root, week, source):
