@@ -201,3 +201,20 @@ def states(notebook: NotebookNode) -> list[str]:
             wrong = any(output.output_type == "error" for output in check.outputs)
             found.append("failed" if wrong else "passed")
     return found
+
+
+def progress(root: Path) -> dict[str, tuple[int, int]]:
+    """By week, how many gaps of one's own notebook are passed, and of how many. A damaged notebook has none passed."""
+    found = {}
+    for path in sorted((root / "exercises").glob(f"*/{NAME}")):
+        try:
+            here = states(own(path) or nbformat.v4.new_notebook())
+        except ValueError:
+            here = []
+        found[path.parent.name] = (here.count("passed"), len(here))
+    return found
+
+
+def opened(root: Path, week: str) -> str:
+    """The notebook to open in the meeting, from the course's root: the participants', or the week's own if it has none."""
+    return f"exercises/{week}/{NAME}" if place(root, week).is_file() else f"weeks/{week}/{week}.ipynb"

@@ -85,17 +85,20 @@ def progress(
         typer.Option("--grades", metavar="FILE", help="A grades.csv of `study grade`: everybody's progress."),
     ] = None,
 ) -> None:
-    """Show who stands where: weeks by exercises, yours or everybody's."""
+    """Show who stands where: weeks by exercises, yours or everybody's; of yours the gaps of the meetings too."""
     from rich.console import Console
 
+    from studylib.course import meeting
     from studylib.grading import progress as standing
     from studylib.grading import record
+    from studylib.kernels.stubs import EXERCISES
 
     with plain_errors():
         if grades is not None:
             shown = standing.table(standing.graded(grades))
         else:
-            shown = standing.table({"you": standing.own()}, record.read()["borrowed"])
+            gaps = meeting.progress(EXERCISES.parent)
+            shown = standing.table({"you": standing.own()}, record.read()["borrowed"], gaps)
         width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
         Console(width=width).print(shown)
 
