@@ -22,8 +22,8 @@ Hints:
 1. word = cuda.ballot_sync(0xFFFFFFFF, predicate): every lane gets the votes of all, lane 0's as bit 0. All lanes must come to it,
    also of a row that does not exist.
 2. The predicate is false beyond `depth`, as the bits of `w` there are 0: equal bits do not count.
-3. `ballot_sync` gives an int32. Widened to 64 bits, a word whose top bit is set has 32 more ones: `uint32(word)` first.
-4. cuda.popc(a ^ b) counts the bits in which they differ.
+3. cuda.popc(a ^ b) counts the bits in which two words differ. `ballot_sync` gives an int32, and widened to 64 bits a negative one has
+   32 more ones: `uint32(word)` first.
 
 Budget: for 16 x 512 times 512 x 32 eighteen global reads (16 of x, 2 of w) and one global write a thread, at most 4 sectors a
 request; 1 pass in shared memory.
