@@ -1,14 +1,12 @@
 """The part of the command `study` that is about exercises: check, hint, solution, progress, grade, bench."""
 
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from studylib.plain_errors import plain_errors
+from studylib.cli.terminal import plain_errors, show
 
 app = typer.Typer()
 exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
@@ -86,8 +84,6 @@ def progress(
     ] = None,
 ) -> None:
     """Show who stands where: weeks by exercises, yours or everybody's; of yours the gaps of the meetings too."""
-    from rich.console import Console
-
     from studylib.course import meeting
     from studylib.grading import progress as standing
     from studylib.grading import record
@@ -99,8 +95,7 @@ def progress(
         else:
             gaps = meeting.progress(EXERCISES.parent)
             shown = standing.table({"you": standing.own()}, record.read()["borrowed"], gaps)
-        width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-        Console(width=width).print(shown)
+        show(shown)
 
 
 @app.command()
