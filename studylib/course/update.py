@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 
 AWAY = "mine"  # beside weeks/ and exercises/; git ignores it
-VERSIONS = {"pyproject.toml", "constraints.txt", "environment.yml"}  # as bootstrap.py, which installs by them
+VERSIONS = {"pyproject.toml", "constraints.txt"}  # as bootstrap.py, which installs by them
 SAME = "nothing is changed"
 
 
