@@ -70,8 +70,13 @@ LAB_SETTINGS = {
     },
 }
 LAB_EXTENSION = "studylib/course/labextension"
-# Quiet, and a kernel that does not warn that the line to it is not encrypted, because it is.
-LAB_OPTIONS = ["--log-level=WARN", "--MappingKernelManager.transport_encryption=auto"]
+LAB_OPTIONS = [
+    "--log-level=WARN",
+    "--MappingKernelManager.transport_encryption=auto",  # the kernel warns of a line that is not encrypted
+    # No pings, which a browser on the same machine does not need: the server mixes up their units, with a warning
+    # (https://github.com/jupyter-server/jupyter_server/issues/1612).
+    '--ServerApp.tornado_settings={"ws_ping_interval": 0}',
+]
 
 
 class Failure(Exception):

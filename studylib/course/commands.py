@@ -85,9 +85,9 @@ def schedule(
     ] = None,
 ) -> None:
     """Show all meetings with their topics and presenters, this week's marked."""
-    from studylib import course
-    from studylib.course import files, tables
+    from studylib import course, files
     from studylib.course import ics as calendars
+    from studylib.course import tables
 
     with plain_errors():
         everything = course.load()
@@ -149,7 +149,7 @@ def update() -> None:
     What you have not changed becomes the course's newest version. A notebook that you ran and the course has changed is
     put away in mine/, and your files in exercises/ stay as they are.
     """
-    from studylib.course import files
+    from studylib import files
     from studylib.course import update as updating
 
     with plain_errors():
@@ -162,8 +162,8 @@ def doctor() -> None:
 
     Takes about ten seconds. The exit status is 1 if something does not work.
     """
+    from studylib import files
     from studylib.course import doctor as checks
-    from studylib.course import files
 
     with plain_errors():
         problems = 0

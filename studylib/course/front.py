@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from studylib import kernels
-from studylib.course import files, tables
+from studylib import files, kernels
+from studylib.course import tables
 from studylib.course.group import Course
 from studylib.course.week import Week
 from studylib.kernels import stubs

@@ -256,7 +256,7 @@ def test_group_init_cut_off_in_between_is_finished_by_the_same_command(study, gr
     assert study("group", "init", "--yes").exit_code == 130
     monkeypatch.undo()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studylib.course.files.ROOT", group)
+        patch.setattr("studylib.files.ROOT", group)
         course.load()
         assert CliRunner().invoke(app, ["group", "init", "--yes"]).exit_code == 0
         assert not [topic for topic in course.load().topics if topic.claim]

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from studylib import course
-from studylib.course import files, new_week, notebooks
+from studylib import course, files
+from studylib.course import new_week, notebooks
 from tests.course.test_group_commands import files_in
 from tests.weeks import checks
 

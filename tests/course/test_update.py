@@ -8,8 +8,9 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from studylib import files
 from studylib.cli import app
-from studylib.course import commands, files, update
+from studylib.course import commands, update
 from tests.course.conftest import on
 
 BOOK, SOURCE = "weeks/01_small/01_small.ipynb", "weeks/01_small/01_small.py"
