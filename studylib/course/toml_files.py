@@ -1,6 +1,5 @@
-"""Reads the course's TOML files into dataclasses, strictly, and replaces files so that nobody sees half of one."""
+"""Reads the course's TOML files into dataclasses, strictly."""
 
-import os
 import tomllib
 import types
 import typing
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS = {int: "a whole number", str: "a text in quotes", date: "a date such as 2018-01-06, without quotes"}
 KINDS |= {time: "a time such as 17:30:00, without quotes"}
 
@@ -40,24 +38,6 @@ def document(path: Path) -> tomlkit.TOMLDocument:
         return tomlkit.parse(path.read_text(encoding="utf-8"))
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise _not_toml(path, error) from None
-
-
-def text(path: Path) -> str:
-    """The file at `path`. Raises ValueError naming it where it is no text, OSError where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
-
-
-def replace(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def near(name: str, known: Iterable[str]) -> str:
