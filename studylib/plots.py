@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -60,8 +60,8 @@ def use_style() -> None:
         from matplotlib_inline.config import InlineBackend
 
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
-        options = {"bbox_inches": "tight", "metadata": {"Software": None}}
-        InlineBackend.instance(parent=shell).print_figure_kwargs = options  # type: ignore[assignment]
+        options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:

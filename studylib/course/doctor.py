@@ -156,10 +156,10 @@ def toolkit(root: Path) -> Finding:
 
 
 def data(root: Path) -> Finding:
-    from studylib import data as images
+    from studylib.data import fetch
 
     folder = root / "data" / "mnist"
-    missing = sorted(images.SHA256.keys() - images._intact_files(folder).keys())
+    missing = sorted(fetch.SHA256.keys() - fetch.intact_files(folder).keys())
     if missing:
         found = (
             f"MNIST in {folder} lacks {', '.join(missing)} (or they are damaged); scikit-learn's digits take its place"

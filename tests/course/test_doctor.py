@@ -145,11 +145,11 @@ def test_the_remedy_is_the_pins_again_only_where_something_else_is_installed(mon
 
 
 def test_missing_or_damaged_data_is_a_note(tmp_path):
-    from studylib import data
+    from studylib.data import fetch
 
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
-    name = next(iter(data.SHA256))
+    name = next(iter(fetch.SHA256))
     (folder / name).write_bytes(b"damaged")
     finding = doctor.data(tmp_path)
     assert finding.level == "note" and name in finding.found and "python -m studylib.data" in finding.do
