@@ -1,7 +1,6 @@
 """Computes how many minutes each part of a meeting takes as its notebook is written, beside those that the sheet gives it."""
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,36 +65,42 @@ def loads(week: Week, notebook: NotebookNode) -> list[Load]:
         if part.section:
             sections.setdefault(part.section, number)
     found = _by_section(notebook, sections)
-    return [Load(part, hour, *found.get(number, (0, 0, ()))) for number, (hour, part) in enumerate(parts)]
+    return [Load(part, hour, *found.get(number, _Count()).given()) for number, (hour, part) in enumerate(parts)]
 
 
-def _by_section(notebook: NotebookNode, sections: dict[str, int]) -> dict[int, tuple[int, int, tuple[int, ...]]]:
-    """By a part's number: words, lines, and the minutes of its gaps."""
-    words: defaultdict[int, int] = defaultdict(int)
-    lines: defaultdict[int, int] = defaultdict(int)
-    gaps: defaultdict[int, list[int]] = defaultdict(list)
+@dataclass
+class _Count:
+    words: int = 0
+    lines: int = 0
+    gaps: tuple[int, ...] = ()
+
+    def given(self) -> tuple[int, int, tuple[int, ...]]:
+        return self.words, self.lines, self.gaps
+
+    def __add__(self, other: "_Count") -> "_Count":
+        return _Count(self.words + other.words, self.lines + other.lines, self.gaps + other.gaps)
+
+
+def _by_section(notebook: NotebookNode, sections: dict[str, int]) -> dict[int, _Count]:
+    """By a part's number, what is counted under its section."""
     waiting = -1  # the number of what belongs to the next section
-    here = waiting
+    found, here = {waiting: _Count()}, waiting
     opened = {gap.cell: gap for gap in meeting.gaps(notebook)}
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             for level, heading, text in _headed(cell.source):
                 if heading in sections:
                     here = sections[heading]
-                    for waited in (words, lines):
-                        waited[here] += waited.pop(waiting, 0)
-                    gaps[here] += gaps.pop(waiting, [])
+                    found[here] = found.get(here, _Count()) + found[waiting]
+                    found[waiting] = _Count()
                 elif level == 1:
-                    here = waiting
-                    for waited in (words, lines, gaps):
-                        waited.pop(waiting, None)
-                words[here] += count_words(text)
+                    here, found[waiting] = waiting, _Count()
+                found[here] += _Count(words=count_words(text))
         elif cell.cell_type == "code":
-            if gap := opened.get(index):
-                gaps[here].append(gap.minutes)
-            if in_sight(cell):
-                lines[here] += count_lines(gap.open if gap else cell.source)
-    return {number: (words[number], lines[number], tuple(gaps[number])) for number in sections.values()}
+            gap = opened.get(index)
+            lines = count_lines(gap.open if gap else cell.source) if in_sight(cell) else 0
+            found[here] += _Count(lines=lines, gaps=(gap.minutes,) if gap else ())
+    return found
 
 
 def _headed(text: str) -> list[tuple[int, str, str]]:
