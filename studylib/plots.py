@@ -6,6 +6,7 @@ a marker or a label carries it too.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,12 @@ def use_style() -> None:
             "image.cmap": "gray_r",
         }
     )
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        from matplotlib_inline.config import InlineBackend
+
+        # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
+        options = {"bbox_inches": "tight", "metadata": {"Software": None}}
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options  # type: ignore[assignment]
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:

@@ -41,16 +41,16 @@ def applies(requirement, values):
     return requirement.marker is None or requirement.marker.evaluate(common | values)
 
 
-def test_conda_brings_python_and_pip_and_pip_brings_the_rest():
+def test_conda_brings_python_and_pip_and_pip_what_a_reader_needs():
     conda = [entry for entry in ENVIRONMENT["dependencies"] if isinstance(entry, str)]
     assert {re.split(r"[=<> ]", entry)[0] for entry in conda} == {"python", "pip"}
     (lists,) = [entry["pip"] for entry in ENVIRONMENT["dependencies"] if isinstance(entry, dict)]
-    assert lists == ["-c constraints.txt", "-e .[lab,site,test]"]
-    assert bootstrap.pip_arguments() == [word for entry in lists for word in entry.split()]
+    assert lists == [f"--extra-index-url {bootstrap.CPU_INDEX}", "-c constraints.txt", "-e .[lab]"]
 
 
-def test_the_extras_that_are_installed_are_all_there_are():
+def test_bootstrap_installs_all_there_is():
     assert set(PROJECT["optional-dependencies"]) == {"lab", "site", "test"}
+    assert bootstrap.PACKAGES == ["-c", "constraints.txt", "-e", ".[lab,site,test]"]
 
 
 def test_python_versions_agree():

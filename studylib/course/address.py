@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from studylib.course import files, meeting, notebooks
+from studylib import files
+from studylib.course import meeting, notebooks, toml_files
 
 # GitHub allows no underscore in a name: until somebody fills in his own, nobody else can answer at this address.
 PLACEHOLDER = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
@@ -31,7 +32,7 @@ def repository(root: Path = files.ROOT) -> str:
     """What group.toml says. Raises ValueError naming the file where it says nothing usable."""
     path = root / "group.toml"
     try:
-        return parse(str(files.document(path).get("repository", "")))
+        return parse(str(toml_files.document(path).get("repository", "")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -107,7 +108,7 @@ def _executed(cell: NotebookNode) -> bool:
 def write(address: str, root: Path = files.ROOT) -> None:
     """Make `address` the one that group.toml names. Raises ValueError where it is none."""
     path, wanted = root / "group.toml", parse(address)
-    document = files.document(path)
+    document = toml_files.document(path)
     if document.get("repository") != wanted:
         document["repository"] = wanted
         files.replace(path, document.as_string())

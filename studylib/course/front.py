@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from studylib import kernels
-from studylib.course import files, meeting, tables
+from studylib import files, kernels
+from studylib.course import meeting, tables
 from studylib.course.group import Course
 from studylib.course.week import Week
 from studylib.kernels import stubs

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import nbformat
 from nbformat import NotebookNode
 
-from studylib.course import files
+from studylib import files
 
 NAME = "meeting.ipynb"
 MINUTES = range(2, 6)  # what a gap may take

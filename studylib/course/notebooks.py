@@ -4,6 +4,7 @@ import ast
 import base64
 import difflib
 import hashlib
+import platform
 import re
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import jupytext
 import nbformat
 import papermill
 import yaml
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -27,25 +29,16 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib.course import files
+from studylib import files
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-KERNEL_ARGUMENTS = [
-    # matplotlib writes its version into every PNG; a new release alone should not change the pictures.
-    "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', 'metadata': {'Software': None}}",
-    "--log-level=ERROR",  # a warning that the line between two processes of this machine is not encrypted
-]
-
-
-# As [tool.jupytext] in pyproject.toml says, which JupyterLab obeys when it saves.
-SAVED = {
-    "extension": ".py",
-    "format_name": "percent",
-    "cell_metadata_filter": "tags,jupyter,-all",
-    "notebook_metadata_filter": "-all",
-}
+# A warning that the line between two processes of this machine is not encrypted.
+KERNEL_ARGUMENTS = ["--log-level=ERROR"]
+# [tool.jupytext] of pyproject.toml, which JupyterLab writes into a notebook that it saves.
+FILTERS = {"cell_metadata_filter": "tags,jupyter,-all", "notebook_metadata_filter": "title,-all"}
+PAIRED = {"formats": "ipynb,py:percent", **FILTERS}
 
 
 class CellError(RuntimeError):
@@ -203,7 +196,7 @@ def store(source: Path) -> bool:
 
 def as_source(notebook: NotebookNode) -> str:
     """The .py of a notebook, to the letter what JupyterLab writes when the notebook is saved."""
-    return jupytext.writes(notebook, fmt=SAVED)
+    return jupytext.writes(notebook, fmt={"extension": ".py", "format_name": "percent", **FILTERS})
 
 
 def figures(notebook: NotebookNode) -> dict[str, bytes]:
@@ -217,6 +210,12 @@ def figures(notebook: NotebookNode) -> dict[str, bytes]:
     }
 
 
+def metadata(version: str) -> NotebookNode:
+    """What a stored notebook says of itself, as JupyterLab writes it; version: of the Python that executed it."""
+    language = IPythonKernel.language_info | {"version": version}
+    return nbformat.from_dict({"jupytext": PAIRED, "kernelspec": KERNELSPEC, "language_info": language})
+
+
 def is_folded(cell: NotebookNode) -> bool:
     """Whether a cell's code is folded: # %% jupyter={"source_hidden": true}, which JupyterLab sets too (View menu)."""
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
@@ -226,11 +225,9 @@ def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> Notebo
     """An executed notebook without what changes from run to run.
 
     As long as no code up to a cell has changed it keeps its outputs of `before` if it is tagged
-    nbval-ignore-output, or if the two differ only in what nbval-sanitize.cfg leaves out of the comparison.
+    nbval-ignore-output, or if the two differ only in what nbval-sanitize.cfg leaves out of the comparison. Where all cells stay, so does the version of Python.
     """
-    notebook.metadata = nbformat.from_dict(
-        {"jupytext": {"formats": "ipynb,py:percent"}, "kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    )
+    notebook.metadata = metadata(platform.python_version())
     old = {cell.id: cell for cell in before.cells} if before else {}
     unchanged = True
     for cell in notebook.cells:
@@ -244,6 +241,8 @@ def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> Notebo
         unchanged = unchanged and cell.id in old
         if unchanged and _may_stay(old[cell.id], cell):
             cell.outputs = old[cell.id].outputs
+    if before and before.cells == notebook.cells:
+        notebook.metadata = metadata(before.metadata.get("language_info", {}).get("version", platform.python_version()))
     nbformat.validate(notebook)
     return notebook
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from studylib.course import meeting
 
 AWAY = "mine"  # beside weeks/ and exercises/; git ignores it
-VERSIONS = {"pyproject.toml", "constraints.txt", "environment.yml"}  # as bootstrap.py, which installs by them
+VERSIONS = {"pyproject.toml", "constraints.txt"}  # as bootstrap.py, which installs by them
 SAME = "nothing is changed"
 
 

@@ -5,7 +5,7 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studylib.course import files
+from studylib.course import toml_files
 
 MEETING_MINUTES = 180
 
@@ -123,8 +123,8 @@ def load(folder: Path | str = ".") -> Week:
         path = here.parents[1] / "weeks" / here.name / "week.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
-    week = files.read(Week, path, folder=path.resolve().parent)
-    files.check_line(week.title, f"{path}: title")
+    week = toml_files.read(Week, path, folder=path.resolve().parent)
+    toml_files.check_line(week.title, f"{path}: title")
     _check_minutes(week, path)
     _check_exercises(week, path)
     return week

@@ -6,7 +6,7 @@ import ast
 import html
 from functools import cache
 
-from studylib.gpu.source import Source
+from studylib.gpu.language.source import Source
 from studylib.grading.verdict import Verdict
 from studylib.kernels import load
 

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from studylib import kernels
+from studylib import files, kernels
 from studylib.grading import isolation, seed
 from studylib.grading.child import CAN_FORK, Child
 from studylib.grading.hand_ins import Job
 from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
 from studylib.grading.source import Refused, read_file
 from studylib.grading.verdict import Verdict, judge
-from studylib.kernels.stubs import replace
 
 MISSING = "not handed in"
 
@@ -152,4 +151,4 @@ def _keep(task: _Running, found: Grade, out: Path) -> None:
     path = _place(task.job, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = {"key": task.key, "verdict": found.verdict.as_dict(), "picture": found.picture.hex()}
-    replace(path, json.dumps(data))
+    files.replace(path, json.dumps(data))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu.source import OPERATORS
+from studylib.gpu.language.source import OPERATORS
 from studylib.grading.vetting import MODULES, Refused, check_depth
 
 MAX_BYTES = 200_000

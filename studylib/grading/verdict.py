@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from studylib import gpu
-from studylib.gpu.source import Source, display_name
+from studylib.gpu.language.source import Source, display_name
 from studylib.grading import seed
 from studylib.grading.apart import compile_apart
 from studylib.grading.budget import judge_budget

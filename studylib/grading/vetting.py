@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu import mathlib, types
-from studylib.gpu.expressions import BUILTINS
-from studylib.gpu.intrinsics import INTRINSICS
-from studylib.gpu.source import MISSING, Source
+from studylib.gpu.emulator.expressions import BUILTINS
+from studylib.gpu.emulator.intrinsics import INTRINSICS
+from studylib.gpu.language import mathlib
+from studylib.gpu.language import typing_rules as types
+from studylib.gpu.language.source import MISSING, Source
 
 DEEPEST = 100  # nodes within each other; what people write has about 20
 LONGEST_TEXT = 200  # characters of a text that is printed

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from studylib import course as courses
-from studylib.course import files, front, meeting
+from studylib import files
+from studylib.course import front, meeting
 from tests.browser.lab import PATIENCE, TOKEN, Lab, browser_page, copy_course
 from tests.course.conftest import on
 

@@ -7,9 +7,10 @@ import types
 import pytest
 from typer.testing import CliRunner
 
+from studylib import files
 from studylib import gpu as emulator
 from studylib.cli import app
-from studylib.course import doctor, files
+from studylib.course import doctor
 
 CARD = doctor._Card("NVIDIA H100", "580.65", (13, 0))
 

@@ -8,8 +8,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from studylib import files
 from studylib.cli import app
-from studylib.course import commands, files, update
+from studylib.cli import group as commands
+from studylib.course import update
 from tests.course.conftest import on
 
 BOOK, SOURCE = "weeks/01_small/01_small.ipynb", "weeks/01_small/01_small.py"
@@ -80,7 +82,7 @@ def bob(facilitator, tmp_path, monkeypatch):
     clone.git("config", "user.name", "Bob")
     clone.git("config", "user.email", "bob@example.org")
     monkeypatch.setattr(files, "ROOT", clone.root)
-    monkeypatch.setattr(commands, "_now", lambda: on(3))
+    monkeypatch.setattr(commands, "now", lambda: on(3))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     return clone

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from studylib import gpu
 from studylib.grading.source import Refused, read_file, take
 
 HEAD = "from numba import cuda, float32\nimport numpy as np\nimport math\n"
@@ -15,7 +16,7 @@ def kernel(text, tmp_path):
 
 def run(text, tmp_path):
     out = np.zeros(4, np.float32)
-    kernel(text, tmp_path)[1, 4](np.arange(4, dtype=np.float32), out)
+    gpu.check(kernel(text, tmp_path), 1, 4, np.arange(4, dtype=np.float32), out)
     return out.tolist()
 
 
