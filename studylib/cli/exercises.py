@@ -185,12 +185,13 @@ def prove(which: Which = None) -> None:
     """Prove that the exercises are sound.
 
     Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason. A week's
-    notebook is executed once: each of its gaps fails its check unfilled and passes it with the solution.
+    notebook with gaps is executed once: each fails its check unfilled and passes it with the solution.
     """
     from tqdm import tqdm
 
     from studylib import kernels
-    from studylib.course import gap_proof, meeting
+    from studylib.course import form, gap_proof, meeting, notebooks
+    from studylib.course import week as weeks
     from studylib.grading import proof
 
     with plain_errors():
@@ -203,7 +204,7 @@ def prove(which: Which = None) -> None:
                 wrong += 1
                 tqdm.write(f"{name}: {message}\n")
         for week in meeting.weeks(which or []):
-            for message in gap_proof.prove(week):
+            for message in gap_proof.prove(week) + form.unmet(weeks.load(notebooks.find(week).parent)):
                 wrong += 1
                 typer.echo(f"{week}: {message}\n")
         mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)

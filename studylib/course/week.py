@@ -12,12 +12,16 @@ MEETING_MINUTES = 180
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the run sheet; `section` is the heading in the notebook that it goes through."""
+    """One line of the run sheet; `section` is the heading in the notebook that it goes through.
+
+    exercises: those of the week that are done in it; the week's others are for at home.
+    """
 
     minutes: int
     what: str
     section: str = ""
     who: str = ""
+    exercises: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,11 @@ class Week:
     def name(self) -> str:
         """The folder's name, such as 02_resnext_gpu1."""
         return self.folder.name
+
+    @property
+    def in_meeting(self) -> list[str]:
+        """The exercises that are done in the meeting; the others are for at home."""
+        return [name for hour in self.hours for part in hour.parts for name in part.exercises]
 
     def rows(self) -> list[tuple[str, int, str, str, str]]:
         """The run sheet: (start as h:mm from the beginning, minutes, what, section, who) for every part."""
@@ -117,6 +126,7 @@ def load(folder: Path | str = ".") -> Week:
     week = toml_files.read(Week, path, folder=path.resolve().parent)
     toml_files.check_line(week.title, f"{path}: title")
     _check_minutes(week, path)
+    _check_exercises(week, path)
     return week
 
 
@@ -133,3 +143,16 @@ def _check_minutes(week: Week, path: Path) -> None:
     total = sum(hour.minutes for hour in week.hours)
     if total != MEETING_MINUTES:
         raise ValueError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
+
+
+def _check_exercises(week: Week, path: Path) -> None:
+    seen: list[str] = []
+    for number, hour in enumerate(week.hours, 1):
+        for place, part in enumerate(hour.parts, 1):
+            for name in part.exercises:
+                where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
+                if name not in week.exercises:
+                    raise ValueError(f"{where}, which the week's exercises have not{files.near(name, week.exercises)}")
+                if name in seen:
+                    raise ValueError(f"{where}, as another part has")
+                seen.append(name)

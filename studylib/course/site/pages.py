@@ -125,7 +125,7 @@ def week_page(course: Course, week: Week, now: datetime.datetime, has_notebook: 
     if topics := topics_table(course, course.topics_of(week), now):
         parts += ["## Topics", topics]
     if week.exercises:
-        parts += ["## Exercises", _exercise_list(week.exercises, f"../../exercises/{week.name}.md")]
+        parts += ["## Exercises", _exercise_list(week.exercises, f"../../exercises/{week.name}.md", week.in_meeting)]
     if week.discussion:
         parts += ["## For the discussion", _bullets(week.discussion)]
     parts += ["## Readings", _bullets(f"[{_plain(reading.title)}]({reading.link})" for reading in week.readings)]
@@ -350,9 +350,13 @@ def cards_page(week: str) -> str:
     return "\n\n".join([head.rstrip(), *cards]) + "\n"
 
 
-def _exercise_list(names: list[str], page: str) -> str:
+def _exercise_list(names: list[str], page: str, in_meeting: list[str] | None = None) -> str:
+    """in_meeting: those that are marked as done there."""
     found = [kernels.load(name) for name in names]
-    return _bullets(f"[`{e.name}`]({page}#{e.name}): {_plain(e.title)} ({e.minutes} minutes)" for e in found)
+    place = {name: ", in the meeting" for name in in_meeting or []}
+    return _bullets(
+        f"[`{e.name}`]({page}#{e.name}): {_plain(e.title)} ({e.minutes} minutes{place.get(e.name, '')})" for e in found
+    )
 
 
 def _week_title(week: Week) -> str:
