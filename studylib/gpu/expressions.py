@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,7 +31,8 @@ BUILTINS: dict[Callable, Callable] = {
     builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
     builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
 }
-
+POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
+ROOTS = sorted({path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS))  # what `from numba.cuda import` may name
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
@@ -145,6 +147,8 @@ class Expressions:
         return value
 
     def global_value(self, node: ast.Name):
+        if (path := self.cuda_path(node)) in ("laneid", "warpsize"):
+            return self.special(path, node)
         known = self.frame.typed.globals
         if node.id not in known:
             value = self.frame.source.lookup(node.id)
@@ -291,10 +295,10 @@ class Expressions:
             return self.imported(getattr(value, node.attr), node.attr, node)
         self.reject(f"the attribute {ast.unparse(node)} is not supported in a kernel", node)
 
-    def special(self, path: str, node: ast.Attribute):
+    def special(self, path: str, node: ast.expr):
         """`cuda.threadIdx.x` and its like."""
         name, _, axis = path.partition(".")
-        if name in ("threadIdx", "blockIdx", "blockDim", "gridDim") and axis in ("x", "y", "z"):
+        if name in POSITIONS and axis in ("x", "y", "z"):
             return self.machine.register(name, "xyz".index(axis))
         if path == "laneid":
             return self.machine.lane_id.astype(np.int32)
@@ -323,7 +327,11 @@ class Expressions:
             value = getattr(value, parts.pop(), MISSING)
         if getattr(value, "__name__", "") == "numba.cuda" or (value is MISSING and node.id == "cuda"):
             return ".".join(reversed(parts))
-        return None
+        if value is MISSING or isinstance(value, ModuleType):
+            return None
+        cuda = sys.modules.get("numba.cuda")  # from numba.cuda import grid
+        root = next((name for name in ROOTS if getattr(cuda, name, MISSING) is value), None)
+        return ".".join([root, *reversed(parts)]) if root else None
 
     def is_builtin(self, node: ast.expr, name: str) -> bool:
         if not isinstance(node, ast.Name) or node.id in self.frame.source.locals:
