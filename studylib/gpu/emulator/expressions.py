@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -30,7 +31,10 @@ BUILTINS: dict[Callable, Callable] = {
     builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
     builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
 }
-
+POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
+ROOTS = sorted(
+    {path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS)
+)  # what `from numba.cuda import` may name
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
@@ -148,6 +152,8 @@ class Expressions:
     def global_value(self, node: ast.Name):
         key = id(self.frame.typed), node.id
         if key not in self._globals:
+            if (path := self.cuda_path(node)) in ("laneid", "warpsize"):  # from numba.cuda import laneid
+                return self.special(path, node)
             value = self.look_up(node.id)
             if value is MISSING:
                 self.reject(f"the name {node.id} is not defined", node)
@@ -300,10 +306,10 @@ class Expressions:
             return self.imported(member, node.attr, node)
         self.reject(f"the attribute {ast.unparse(node)} is not supported in a kernel", node)
 
-    def special(self, path: str, node: ast.Attribute):
+    def special(self, path: str, node: ast.expr):
         """`cuda.threadIdx.x` and its like."""
         name, _, axis = path.partition(".")
-        if name in ("threadIdx", "blockIdx", "blockDim", "gridDim") and axis in ("x", "y", "z"):
+        if name in POSITIONS and axis in ("x", "y", "z"):
             return self.machine.register(name, "xyz".index(axis))
         if path == "laneid":
             return self.machine.lane_id.astype(np.int32)
@@ -332,7 +338,11 @@ class Expressions:
             value = self.member(value, parts.pop())
         if getattr(value, "__name__", "") == "numba.cuda" or (value is MISSING and node.id == "cuda"):
             return ".".join(reversed(parts))
-        return None
+        if value is MISSING or isinstance(value, ModuleType):
+            return None
+        cuda = sys.modules.get("numba.cuda")  # from numba.cuda import grid
+        root = next((name for name in ROOTS if getattr(cuda, name, MISSING) is value), None)
+        return ".".join([root, *reversed(parts)]) if root else None
 
     def is_builtin(self, node: ast.expr, name: str) -> bool:
         if not isinstance(node, ast.Name) or node.id in self.frame.source.locals:
