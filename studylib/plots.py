@@ -61,7 +61,7 @@ def use_style() -> None:
 
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
         options = {"bbox_inches": "tight", "metadata": {"Software": None}}
-        InlineBackend.instance(parent=shell).print_figure_kwargs = options
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options  # type: ignore[assignment]
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:

@@ -37,7 +37,7 @@ KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "nam
 # A warning that the line between two processes of this machine is not encrypted.
 KERNEL_ARGUMENTS = ["--log-level=ERROR"]
 # [tool.jupytext] of pyproject.toml, which JupyterLab writes into a notebook that it saves.
-FILTERS = {"cell_metadata_filter": "tags,-all", "notebook_metadata_filter": "title,-all"}
+FILTERS = {"cell_metadata_filter": "tags,jupyter,-all", "notebook_metadata_filter": "title,-all"}
 PAIRED = {"formats": "ipynb,py:percent", **FILTERS}
 
 
@@ -216,6 +216,11 @@ def metadata(version: str) -> NotebookNode:
     return nbformat.from_dict({"jupytext": PAIRED, "kernelspec": KERNELSPEC, "language_info": language})
 
 
+def is_folded(cell: NotebookNode) -> bool:
+    """Whether a cell's code is folded: # %% jupyter={"source_hidden": true}, which JupyterLab sets too (View menu)."""
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
 def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> NotebookNode:
     """An executed notebook without what changes from run to run.
 
@@ -226,7 +231,8 @@ def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> Notebo
     old = {cell.id: cell for cell in before.cells} if before else {}
     unchanged = True
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        folded = {"jupyter": {"source_hidden": True}} if is_folded(cell) else {}
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v} | folded)
         if cell.cell_type != "code":
             continue
         for output in cell.outputs:
@@ -254,6 +260,11 @@ def _compared(cell: NotebookNode) -> str:
     for pattern, replacement in re.findall(r"^regex: (.*)$\n^replace: (.*)$", rules, re.MULTILINE):
         text = re.sub(pattern, replacement, text)
     return text
+
+
+def execute(notebook: NotebookNode, source: Path) -> NotebookNode:
+    """`notebook` executed in the folder of `source`, with the default parameters. Raises CellError."""
+    return _execute(notebook, source, {}, None)
 
 
 def _execute(notebook: NotebookNode, source: Path, parameters: dict[str, Any], target: Path | None) -> NotebookNode:
@@ -317,7 +328,7 @@ def _describe(notebook: NotebookNode, source: Path, code: str, error: str) -> st
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next(iter(re.findall(r"^#+ +(.+)$", cell.source, re.MULTILINE)[::-1]), heading)
-        number += cell.cell_type == "code"
+        number += cell.cell_type == "code" and "trial" not in cell.metadata.get("tags", [])  # as gap_proof inserts
         if cell.source == code:
             break
     place = f"under “{heading}”" if heading else "before any heading"

@@ -105,10 +105,13 @@ class Week:
 def load(folder: Path | str = ".") -> Week:
     """The meeting of `folder`, which holds week.toml; in its notebook that is the current folder.
 
-    Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
+    Of the folder of its exercises, exercises/WEEK, it is the meeting too: the participants' notebook lies there. Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
     lacks a field, has an unknown one or one of the wrong type, or where minutes do not add up.
     """
     path = Path(folder) / "week.toml"
+    here = path.resolve().parent
+    if not path.is_file() and here.parent.name == "exercises":
+        path = here.parents[1] / "weeks" / here.name / "week.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
     week = toml_files.read(Week, path, folder=path.resolve().parent)

@@ -7,7 +7,7 @@ import pytest
 
 from studylib import course, files
 from studylib.course import new_week, notebooks
-from tests.course.test_group_commands import files_in
+from tests.cli.test_group_commands import files_in
 from tests.weeks import checks
 
 

@@ -90,10 +90,10 @@ def test_claims_rest_on_a_history_that_git_can_tell():
     """Nothing is claimed in the future, and what is claimed can be asked about."""
     if not claims.has_git(files.ROOT):
         pytest.skip("no git repository, as in an archive of the sources")
-    from studylib.course import commands
+    from studylib.cli.terminal import now
 
     for topic in COURSE.topics:
-        claims.standing(topic, commands._now())
+        claims.standing(topic, now())
 
 
 def test_codeowners_is_what_the_claims_say():

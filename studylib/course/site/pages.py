@@ -2,14 +2,16 @@
 
 import datetime
 import re
+import textwrap
 from collections.abc import Iterable
 from html import escape
 
 from docutils.nodes import make_id
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from studylib import kernels, ledger
-from studylib.course import tables
+from studylib.course import meeting, notebooks, tables
 from studylib.course.group import AREAS, Course, Paper
 from studylib.course.topic import Topic
 from studylib.course.week import Week
@@ -148,8 +150,12 @@ def run_sheet(week: Week, has_notebook: bool) -> str:
 
 
 def notebook_page(notebook: NotebookNode) -> NotebookNode:
-    """A stored notebook as one page with one title: from the second heading of the first level on all go down by one."""
+    """A stored notebook as one page with one title: from the second heading of the first level on all go down by one.
+
+    Folded cells are folded there too, and each gap is open, with its solution folded below it.
+    """
     titles = 0
+    notebook.cells = list(_cells_of_page(notebook))
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
@@ -163,6 +169,21 @@ def notebook_page(notebook: NotebookNode) -> NotebookNode:
                 lines[number] = f"#{line}"
         cell.source = "\n".join(lines)
     return notebook
+
+
+def _cells_of_page(notebook: NotebookNode) -> Iterable[NotebookNode]:
+    opened = {gap.cell: gap for gap in meeting.gaps(notebook)}
+    for index, cell in enumerate(notebook.cells):
+        if notebooks.is_folded(cell):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        if gap := opened.get(index):
+            cell.source = gap.open
+        yield cell
+        if gap:
+            code = textwrap.dedent(gap.solution).rstrip()
+            what = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(gap.what))
+            text = f"<details><summary>Solution: {what}</summary>\n\n```python\n{code}\n```\n\n</details>"
+            yield new_markdown_cell(text, id=f"{cell.id}-solution")
 
 
 def notes_page(topic: Topic, now: datetime.datetime) -> str:

@@ -1,14 +1,12 @@
 """The part of the command `study` that is about the group: who presents what, when we meet, is this machine ready."""
 
 import datetime
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from studylib.plain_errors import plain_errors
+from studylib.cli.terminal import now, plain_errors, show
 
 if TYPE_CHECKING:
     from studylib.course.group import Course
@@ -38,7 +36,7 @@ def claim(
     with plain_errors():
         everything = course.load()
         person = name or claims.git_name(everything.root)
-        typer.echo(claims.claim(everything, topic, person, _now(), second))
+        typer.echo(claims.claim(everything, topic, person, now(), second))
         known = [participant.name for participant in everything.group.participants]
         for stranger in [who for who in (person, second) if who and who not in known]:
             typer.echo(f"# {stranger} is not among the participants in group.toml yet", err=True)
@@ -53,7 +51,7 @@ def release(topic: Topic, name: Name = "") -> None:
 
     with plain_errors():
         everything = course.load()
-        typer.echo(claims.release(everything, topic, name or claims.git_name(everything.root), _now()))
+        typer.echo(claims.release(everything, topic, name or claims.git_name(everything.root), now()))
         _tell_the_others(everything, "Release", topic)
 
 
@@ -75,7 +73,7 @@ def list_claims(
             return
         if claims.is_shallow(everything.root):
             typer.echo("# this clone lacks its history, so no claim lapses here: git fetch --unshallow", err=True)
-        _show(tables.all_claims(everything, _now()))
+        show(tables.all_claims(everything, now()))
 
 
 @app.command()
@@ -92,11 +90,11 @@ def schedule(
     with plain_errors():
         everything = course.load()
         if ics is None:
-            _show(tables.schedule(everything, _now()))
+            show(tables.schedule(everything, now()))
             return
         if ics.is_dir():
             raise ValueError(f"--ics is {str(ics)!r}, a folder: name a file, such as meetings.ics")
-        content = calendars.calendar(everything, _now())
+        content = calendars.calendar(everything, now())
         if not ics.parent.is_dir():
             raise ValueError(f"--ics is {str(ics)!r}, and there is no folder {str(ics.parent)!r}: make it first")
         files.replace(ics, content)
@@ -127,7 +125,7 @@ def sheet(
         if live:
             countdown.run(chosen, Console(), countdown.parse(begin or "0"))
         else:
-            typer.echo(tables.page(everything, chosen, _now()))
+            typer.echo(tables.page(everything, chosen, now()))
 
 
 @app.command("next")
@@ -139,7 +137,7 @@ def coming() -> None:
     with plain_errors():
         everything = course.load()
         person = claims.git_name(everything.root) if claims.has_git(everything.root) else ""
-        _show(tables.coming(everything, person, _now()))
+        show(tables.coming(everything, person, now()))
 
 
 @app.command()
@@ -153,7 +151,7 @@ def update() -> None:
     from studylib.course import update as updating
 
     with plain_errors():
-        updating.update(files.ROOT, _now().date(), typer.echo)
+        updating.update(files.ROOT, now().date(), typer.echo)
 
 
 @app.command()
@@ -231,15 +229,3 @@ def init(
 def _tell_the_others(everything: "Course", what: str, topic: str) -> None:
     path = everything.topic(topic).file.relative_to(everything.root)
     typer.echo(f"# to tell the others: git commit -m '{what} {topic}' {path}, and push", err=True)
-
-
-def _now() -> datetime.datetime:
-    """The one place where the clock is read; everything else is told."""
-    return datetime.datetime.now().astimezone()
-
-
-def _show(shown: object) -> None:
-    from rich.console import Console
-
-    width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(shown)

@@ -1,14 +1,12 @@
 """The part of the command `study` that is about exercises: check, hint, solution, progress, grade, bench."""
 
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from studylib.plain_errors import plain_errors
+from studylib.cli.terminal import plain_errors, show
 
 app = typer.Typer()
 exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
@@ -85,19 +83,19 @@ def progress(
         typer.Option("--grades", metavar="FILE", help="A grades.csv of `study grade`: everybody's progress."),
     ] = None,
 ) -> None:
-    """Show who stands where: weeks by exercises, yours or everybody's."""
-    from rich.console import Console
-
+    """Show who stands where: weeks by exercises, yours or everybody's; of yours the gaps of the meetings too."""
+    from studylib.course import meeting
     from studylib.grading import progress as standing
     from studylib.grading import record
+    from studylib.kernels.stubs import EXERCISES
 
     with plain_errors():
         if grades is not None:
             shown = standing.table(standing.graded(grades))
         else:
-            shown = standing.table({"you": standing.own()}, record.read()["borrowed"])
-        width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-        Console(width=width).print(shown)
+            gaps = meeting.progress(EXERCISES.parent)
+            shown = standing.table({"you": standing.own()}, record.read()["borrowed"], gaps)
+        show(shown)
 
 
 @app.command()
@@ -160,14 +158,15 @@ def bench(
 
 @exercises.command("build")
 def build() -> None:
-    """Write the stubs and cards in exercises/ from the solved sources.
+    """Write the stubs and cards in exercises/, and the meetings' notebooks with their gaps, from the solved sources.
 
     A file that a participant has changed stays as it is.
     """
+    from studylib.course import meeting
     from studylib.kernels import stubs
 
     with plain_errors():
-        written, refused = stubs.build()
+        written, refused = (kernels + gaps for kernels, gaps in zip(stubs.build(), meeting.build(), strict=True))
         for path in written:
             typer.echo(f"wrote {path.relative_to(stubs.EXERCISES.parent)}")
         for path in refused:
@@ -185,11 +184,13 @@ def build() -> None:
 def prove(which: Which = None) -> None:
     """Prove that the exercises are sound.
 
-    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason.
+    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason. A week's
+    notebook is executed once: each of its gaps fails its check unfilled and passes it with the solution.
     """
     from tqdm import tqdm
 
     from studylib import kernels
+    from studylib.course import gap_proof, meeting
     from studylib.grading import proof
 
     with plain_errors():
@@ -201,6 +202,10 @@ def prove(which: Which = None) -> None:
             for message in proof.prove(kernels.load(name)):
                 wrong += 1
                 tqdm.write(f"{name}: {message}\n")
+        for week in meeting.weeks(which or []):
+            for message in gap_proof.prove(week):
+                wrong += 1
+                typer.echo(f"{week}: {message}\n")
         mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)
         typer.echo(
             f"{len(chosen)} exercises, {mutants} mutants: {f'{wrong} wrong' if wrong else 'all as they must be'}"

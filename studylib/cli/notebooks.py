@@ -1,22 +1,12 @@
-"""The command `study`: notebooks, costs, the papers' numbers, the GPU exercises, and the group."""
+"""The part of the command `study` that is about notebooks and pages: executed, dressed, shown in JupyterLab and on the web."""
 
 from typing import Annotated
 
 import typer
 
-from studylib.course import commands as course_commands
-from studylib.course import publish
-from studylib.grading import commands
-from studylib.plain_errors import plain_errors
+from studylib.cli.terminal import now, plain_errors
 
-app = typer.Typer(
-    help=__doc__,
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer()
 
 
 @app.command()
@@ -73,45 +63,53 @@ def run(
 
 
 @app.command()
-def costs(
-    net: Annotated[str, typer.Argument(metavar="NET", help="A constructor of studylib.nets, such as mobilenet_v1.")],
-    size: Annotated[
-        str, typer.Option("--input", metavar="C,H,W", help="Shape of the input: channels, height, width.")
-    ] = "3,224,224",
-) -> None:
-    """Count parameters and multiply-adds of a net."""
-    import torch
+def site() -> None:
+    """Build the website in build/site from what is stored.
 
-    from studylib import costs as counting
-    from studylib import nets
+    Nothing is executed, and no network is needed. Takes about a minute.
+    """
+    from studylib.course.site import build
 
     with plain_errors():
-        known = sorted(name for name in nets.__all__ if callable(getattr(nets, name)))
-        if net not in known:
-            raise ValueError(f"there is no net {net!r}; nets: {', '.join(known)}")
-        shape = tuple(int(side) if side.strip().isdigit() else 0 for side in size.split(","))
-        if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(f"--input is {size!r}, expected channels,height,width such as 3,224,224")
-        with torch.device("meta"):
-            module = getattr(nets, net)()
-        typer.echo(str(counting.count(module, shape)))
+        typer.echo(f"wrote {build(now())}")
 
 
 @app.command()
-def ledger(
-    paper: Annotated[str | None, typer.Argument(metavar="PAPER", help="A paper of the ledger; none means all.")] = None,
+def address(
+    url: Annotated[
+        str | None, typer.Argument(metavar="URL", help="Such as https://github.com/OWNER/NAME; none keeps it.")
+    ] = None,
 ) -> None:
-    """Check the numbers that a paper prints.
+    """Say where the course lies on the web.
 
-    Shows each beside the computed one, with a verdict.
+    Writes the address into group.toml, and into the badges and set-up cells of all notebooks.
     """
-    from studylib import ledger as papers
+    from studylib.course import address as addresses
+    from studylib.course import notebooks
 
     with plain_errors():
-        for name in [paper] if paper else papers.papers():
-            typer.echo(f"{papers.check(name)}\n")
+        if url:
+            addresses.write(url)
+        found = addresses.repository()
+        for name, source in notebooks.weeks().items():
+            if addresses.dress_week(source, found):
+                typer.echo(f"weeks/{name}: brought up to date")
+        typer.echo(found)
 
 
-app.add_typer(commands.app)
-app.add_typer(course_commands.app)
-app.add_typer(publish.app)
+@app.command(hidden=True)
+def front() -> None:
+    """Write the page that JupyterLab opens on; `make lab` calls it."""
+    from contextlib import suppress
+
+    from studylib.course import claims
+    from studylib.course import front as pages
+    from studylib.course.group import load
+    from studylib.grading import record
+
+    with plain_errors():
+        course, person = load(), ""
+        with suppress(ValueError):  # without git or a name, nobody's topics are shown
+            person = claims.git_name(course.root)
+        verdicts = {name: verdict["state"] for name, verdict in record.read()["verdicts"].items()}
+        typer.echo(pages.write(course, person, verdicts, now()))

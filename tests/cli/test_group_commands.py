@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from studylib import course
 from studylib.cli import app
-from studylib.course import commands
+from studylib.cli import group as commands
 from tests.course.conftest import on
 from tests.course.test_group import replace
 
@@ -16,7 +16,7 @@ from tests.course.test_group import replace
 @pytest.fixture
 def study(group, git, monkeypatch):
     """Runs the command on 3 November 2026 in the group's repository."""
-    monkeypatch.setattr(commands, "_now", lambda: on(3))
+    monkeypatch.setattr(commands, "now", lambda: on(3))
     return lambda *arguments, **options: CliRunner().invoke(app, arguments, **options)
 
 
@@ -67,7 +67,7 @@ def test_claims_shows_who_has_what_until_when(study):
 def test_a_lapsed_claim_is_shown_as_free_to_take(study, monkeypatch):
     study("claim", "resnext")
     assert "Ada Lovelace" in study("schedule").stdout and "lapsed" not in study("schedule").stdout
-    monkeypatch.setattr(commands, "_now", lambda: on(18))
+    monkeypatch.setattr(commands, "now", lambda: on(18))
     assert "lapsed 2026-11-17" in study("claims").stdout
     assert "(lapsed: study claim resnext)" in " ".join(study("schedule").stdout.split())
 
@@ -83,7 +83,7 @@ def test_codeowners_is_written_when_asked(study, group):
     ("day", "marked", "week"), [(on(1), "next", "1"), (on(3), "this week", "1"), (on(9), "this week", "2")]
 )
 def test_the_schedule_marks_this_week_or_the_next_meeting(study, monkeypatch, day, marked, week):
-    monkeypatch.setattr(commands, "_now", lambda: day)
+    monkeypatch.setattr(commands, "now", lambda: day)
     rows = [[cell.strip() for cell in line.split("│")] for line in study("schedule").stdout.splitlines() if "│" in line]
     assert [(row[1], row[2]) for row in rows if row[1]] == [(marked, week)]
     assert ["2", "Monday 9 November 2026", "Week of gpu", "All of gpu", "free: study claim gpu"] in [
@@ -92,7 +92,7 @@ def test_the_schedule_marks_this_week_or_the_next_meeting(study, monkeypatch, da
 
 
 def test_after_the_last_meeting_it_says_what_to_do(study, monkeypatch):
-    monkeypatch.setattr(commands, "_now", lambda: on(17))
+    monkeypatch.setattr(commands, "now", lambda: on(17))
     for command in ("schedule", "next"):
         assert "Monday 9 November 2026 was the last one" in " ".join(study(command).stdout.split())
 
