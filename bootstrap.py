@@ -43,7 +43,7 @@ STAMP = VENV / "installed-for"
 LOW, HIGH = (3, 11), (3, 13)
 LINUX = sys.platform.startswith("linux")
 # What .venv holds, for bootstrap and tests/pythons.py; environment.yml takes less, for a reader.
-PACKAGES = ["-c", "constraints.txt", "-e", ".[lab,site,test]"]
+PACKAGES = ["-c", "constraints.txt", "-e", ".[course,site,test]"]
 # PyPI's torch brings CUDA's libraries on Linux; PyTorch's own index has the same versions without, with CPU_TAG behind
 # the version. Elsewhere PyPI's is for the CPU already.
 CPU_TAG = "+cpu"
@@ -401,7 +401,7 @@ def lock():
         "compile",
         "pyproject.toml",
         "--extra",
-        "lab",
+        "course",
         "--extra",
         "site",
         "--extra",
