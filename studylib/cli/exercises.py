@@ -83,15 +83,18 @@ def progress(
         typer.Option("--grades", metavar="FILE", help="A grades.csv of `study grade`: everybody's progress."),
     ] = None,
 ) -> None:
-    """Show who stands where: weeks by exercises, yours or everybody's."""
+    """Show who stands where: weeks by exercises, yours or everybody's; of yours the gaps of the meetings too."""
+    from studylib.course import meeting
     from studylib.grading import progress as standing
     from studylib.grading import record
+    from studylib.kernels.stubs import EXERCISES
 
     with plain_errors():
         if grades is not None:
             shown = standing.table(standing.graded(grades))
         else:
-            shown = standing.table({"you": standing.own()}, record.read()["borrowed"])
+            gaps = meeting.progress(EXERCISES.parent)
+            shown = standing.table({"you": standing.own()}, record.read()["borrowed"], gaps)
         show(shown)
 
 
@@ -155,14 +158,15 @@ def bench(
 
 @exercises.command("build")
 def build() -> None:
-    """Write the stubs and cards in exercises/ from the solved sources.
+    """Write the stubs and cards in exercises/, and the meetings' notebooks with their gaps, from the solved sources.
 
     A file that a participant has changed stays as it is.
     """
+    from studylib.course import meeting
     from studylib.kernels import stubs
 
     with plain_errors():
-        written, refused = stubs.build()
+        written, refused = (kernels + gaps for kernels, gaps in zip(stubs.build(), meeting.build(), strict=True))
         for path in written:
             typer.echo(f"wrote {path.relative_to(stubs.EXERCISES.parent)}")
         for path in refused:
@@ -180,11 +184,14 @@ def build() -> None:
 def prove(which: Which = None) -> None:
     """Prove that the exercises are sound.
 
-    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason.
+    Each stub is up to date and not solved, each solution passes, each mutant is rejected for the right reason. A week's
+    notebook with gaps is executed once: each fails its check unfilled and passes it with the solution.
     """
     from tqdm import tqdm
 
     from studylib import kernels
+    from studylib.course import form, gap_proof, meeting, notebooks
+    from studylib.course import week as weeks
     from studylib.grading import proof
 
     with plain_errors():
@@ -196,6 +203,10 @@ def prove(which: Which = None) -> None:
             for message in proof.prove(kernels.load(name)):
                 wrong += 1
                 tqdm.write(f"{name}: {message}\n")
+        for week in meeting.weeks(which or []):
+            for message in gap_proof.prove(week) + form.unmet(weeks.load(notebooks.find(week).parent)):
+                wrong += 1
+                typer.echo(f"{week}: {message}\n")
         mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)
         typer.echo(
             f"{len(chosen)} exercises, {mutants} mutants: {f'{wrong} wrong' if wrong else 'all as they must be'}"

@@ -110,6 +110,9 @@ def sheet(
     begin: Annotated[
         str, typer.Option("--from", metavar="H:MM", help="With --live: how far the meeting is already.")
     ] = "",
+    load: Annotated[
+        bool, typer.Option("--load", help="Beside each part's minutes, those that its text, code and gaps ask for.")
+    ] = False,
 ) -> None:
     """Show the run sheet of a meeting on one page."""
     from rich.console import Console
@@ -122,7 +125,13 @@ def sheet(
         chosen = everything.week(week)
         if begin and not live:
             raise ValueError("--from goes with --live")
-        if live:
+        if live and load:
+            raise ValueError("give --live or --load, not both")
+        if load:
+            from studylib.course import form, loads
+
+            show(loads.table(chosen, loads.of_week(chosen), form.faults(chosen)))
+        elif live:
             countdown.run(chosen, Console(), countdown.parse(begin or "0"))
         else:
             typer.echo(tables.page(everything, chosen, now()))

@@ -8,18 +8,23 @@ from pathlib import Path
 
 from studylib import files
 from studylib.course import toml_files
+from studylib.errors import near
 
 MEETING_MINUTES = 180
 
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the run sheet; `section` is the heading in the notebook that it goes through."""
+    """One line of the run sheet; `section` is the heading in the notebook that it goes through.
+
+    exercises: those of the week that are done in it; the week's others are for at home.
+    """
 
     minutes: int
     what: str
     section: str = ""
     who: str = ""
+    exercises: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Week:
         """The folder's name, such as 02_resnext_gpu1."""
         return self.folder.name
 
+    @property
+    def in_meeting(self) -> list[str]:
+        """The exercises that are done in the meeting; the others are for at home."""
+        return [name for hour in self.hours for part in hour.parts for name in part.exercises]
+
     def rows(self) -> list[tuple[str, int, str, str, str]]:
         """The run sheet: (start as h:mm from the beginning, minutes, what, section, who) for every part."""
         rows, start = [], 0
@@ -107,15 +117,19 @@ class Week:
 def load(folder: Path | str = ".") -> Week:
     """The meeting of `folder`, which holds week.toml; in its notebook that is the current folder.
 
-    Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
+    Of the folder of its exercises, exercises/WEEK, it is the meeting too: the participants' notebook lies there. Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
     lacks a field, has an unknown one or one of the wrong type, or where minutes do not add up.
     """
     path = Path(folder) / "week.toml"
+    here = path.resolve().parent
+    if not path.is_file() and here.parent.name == "exercises":
+        path = here.parents[1] / "weeks" / here.name / "week.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
     week = toml_files.read(Week, path, folder=path.resolve().parent)
     toml_files.check_line(week.title, f"{path}: title")
     _check_minutes(week, path)
+    _check_exercises(week, path)
     return week
 
 
@@ -139,3 +153,16 @@ def headings(source: Path) -> list[str]:
     if not source.is_file():
         return []
     return re.findall(r"^# #+ +(.+?) *$", files.text(source), re.MULTILINE)
+
+
+def _check_exercises(week: Week, path: Path) -> None:
+    seen: list[str] = []
+    for number, hour in enumerate(week.hours, 1):
+        for place, part in enumerate(hour.parts, 1):
+            for name in part.exercises:
+                where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
+                if name not in week.exercises:
+                    raise ValueError(f"{where}, which the week's exercises have not{near(name, week.exercises)}")
+                if name in seen:
+                    raise ValueError(f"{where}, as another part has")
+                seen.append(name)

@@ -39,6 +39,14 @@ class Grade:
         return self.verdict.state if self.verdict.stages else MISSING
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A text that was read once, to be judged as it was then, and the key of its result."""
+
+    text: str
+    key: str
+
+
 @dataclass
 class _Running:
     """A job on its way. key: of its result."""
@@ -66,8 +74,8 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             while waiting and len(running) < workers:
                 job = waiting.pop()
                 kept = _kept(job, out, version)
-                if isinstance(kept, str):
-                    running.append(_Running(job, _judging(job), kept))
+                if isinstance(kept, _Waiting):
+                    running.append(_Running(job, _judging(job, kept.text), kept.key))
                 else:
                     bar.update()
                     yield kept
@@ -97,9 +105,9 @@ def _warm_up() -> None:
     gc.freeze()  # a collection in a child would copy all that it shares with this process
 
 
-def _judging(job: Job) -> Child:
+def _judging(job: Job, text: str) -> Child:
     assert job.path is not None
-    return judging(job.exercise, job.path, job.folder, quiet=True, pictures=True)
+    return judging(job.exercise, job.path, text, quiet=True, pictures=True)
 
 
 def _finish(task: _Running) -> Grade:
@@ -123,8 +131,8 @@ def _place(job: Job, out: Path) -> Path:
     return out / "results" / job.participant / f"{job.exercise}.json"
 
 
-def _kept(job: Job, out: Path, version: str) -> Grade | str:
-    """What needs no process: a result of an earlier run, a file that is missing or cannot be read. Or the result's key."""
+def _kept(job: Job, out: Path, version: str) -> Grade | _Waiting:
+    """What needs no process: a result of an earlier run, a file that is missing or cannot be read."""
     week = kernels.load(job.exercise).week
     if job.path is None:
         notes = [job.instead] if job.instead else []
@@ -140,7 +148,7 @@ def _kept(job: Job, out: Path, version: str) -> Grade | str:
             return Grade(job.participant, Verdict.from_dict(found["verdict"]), bytes.fromhex(found["picture"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return key
+    return _Waiting(text, key)
 
 
 def result_key(text: str, version: str) -> str:

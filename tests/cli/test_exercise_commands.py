@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from studylib import kernels
 from studylib.cli import app
+from studylib.course import meeting
 from studylib.grading import bench, progress, record
 from studylib.kernels import load, stubs
 
@@ -61,6 +62,12 @@ def test_hints_come_one_at_a_time_and_a_solution_is_borrowed(study):
     assert "cuda.syncthreads()" in done.output and "borrowed" in done.output
     assert "transpose (borrowed)" in study("progress").output
     assert list(record.read()["borrowed"]) == ["transpose"]
+
+
+def test_progress_counts_the_gaps_of_the_meetings_too(study, monkeypatch):
+    monkeypatch.setattr(meeting, "progress", lambda root: {"02_resnext_gpu1": (1, 3)})
+    lines = study("progress").stdout.splitlines()
+    assert "  gaps  " in lines[0] and any("1 of 3" in line and "transpose" in line for line in lines)
 
 
 def test_progress(study, solved, tmp_path):

@@ -107,6 +107,16 @@ def test_save_leaves_the_source_as_jupyterlab_writes_it(course, source):
     assert source.read_text() == notebooks.as_source(notebooks.read_twin(source.with_suffix(".ipynb"))) != before
 
 
+def test_a_folded_cell_stays_folded_through_both_files(course, source):
+    """The filter of pyproject.toml lets the fold through."""
+    replace(source, "# %%\n1 + 1", '# %% jupyter={"source_hidden": true}\n1 + 1')
+    notebooks.save("01_small")
+    stored = notebooks.read_twin(source.with_suffix(".ipynb"))
+    assert [notebooks.is_folded(cell) for cell in stored.cells] == [False] * 6 + [True]
+    assert stored.cells[-1].metadata == {"jupyter": {"source_hidden": True}}
+    assert '# %% jupyter={"source_hidden": true}\n1 + 1' in source.read_text()
+
+
 def test_ignored_output_is_made_anew_only_after_a_change_at_or_before_it(course, source):
     notebooks.save("01_small")
     twin = source.with_suffix(".ipynb")

@@ -132,6 +132,15 @@ def test_an_exercise_of_mine_stays_and_an_untouched_one_is_renewed(facilitator, 
     assert "run make lab again" in shown.output
 
 
+def test_a_meetings_notebook_of_mine_stays(facilitator, bob):
+    mine = "exercises/01_small/meeting.ipynb"
+    facilitator.commit({mine: "gaps\n"})
+    assert study_update().exit_code == 0 and bob.read(mine) == "gaps\n"
+    bob.write(**{mine: "my lines\n"})
+    facilitator.commit({mine: "new gaps\n"})
+    assert f"kept: {mine} is as you left it" in study_update().output and bob.read(mine) == "my lines\n"
+
+
 @pytest.mark.parametrize("staged", [False, True])
 def test_an_exercise_of_mine_stays_where_the_course_adds_it_and_is_put_away_where_it_goes(facilitator, bob, staged):
     bob.write(**{STUB: "my kernel\n", "exercises/01_small/new.py": "my own\n"})

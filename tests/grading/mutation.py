@@ -33,7 +33,7 @@ OPERATORS = {
     ast.Mod: ast.FloorDiv,
 }
 EDGES = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
-LONG = {"routing", "tvm_matmul"}
+LONG = {"routing", "tvm_matmul", "inverted_residual"}
 PLACES = ("threadIdx", "blockIdx", "blockDim")
 OTHER = {"min": "max", "max": "min"}
 

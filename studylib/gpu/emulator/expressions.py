@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -30,7 +31,10 @@ BUILTINS: dict[Callable, Callable] = {
     builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
     builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
 }
-
+POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
+ROOTS = sorted(
+    {path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS)
+)  # what `from numba.cuda import` may name
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
@@ -53,6 +57,7 @@ class Expressions:
 
     def __init__(self) -> None:
         self._eval = methods(type(self), "eval_")
+        self._globals: dict[tuple[int, str], Any] = {}
 
     # Given by the other half.
     def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
@@ -145,13 +150,23 @@ class Expressions:
         return value
 
     def global_value(self, node: ast.Name):
-        known = self.frame.typed.globals
-        if node.id not in known:
-            value = self.frame.source.lookup(node.id)
+        key = id(self.frame.typed), node.id
+        if key not in self._globals:
+            if (path := self.cuda_path(node)) in ("laneid", "warpsize"):  # from numba.cuda import laneid
+                return self.special(path, node)
+            value = self.look_up(node.id)
             if value is MISSING:
                 self.reject(f"the name {node.id} is not defined", node)
-            known[node.id] = self.imported(value, node.id, node)
-        return known[node.id]
+            self._globals[key] = self.imported(value, node.id, node)
+        return self._globals[key]
+
+    def look_up(self, name: str):
+        """What a name that is not local stands for now, or MISSING."""
+        return self.frame.source.lookup(name)
+
+    def member(self, module: ModuleType, name: str):
+        """What a name in a module stands for now, or MISSING."""
+        return getattr(module, name, MISSING)
 
     def imported(self, value, name: str, node: ast.AST):
         """A Python object as a value of the kernel: numbers, tuples and arrays; the rest is what can be called."""
@@ -287,14 +302,14 @@ class Expressions:
             if node.attr == "shape":
                 return shape
             return np.int64(value.ndim) if node.attr == "ndim" else np.int64(np.prod(value.shape, dtype=np.int64))
-        if isinstance(value, ModuleType) and hasattr(value, node.attr):
-            return self.imported(getattr(value, node.attr), node.attr, node)
+        if isinstance(value, ModuleType) and (member := self.member(value, node.attr)) is not MISSING:
+            return self.imported(member, node.attr, node)
         self.reject(f"the attribute {ast.unparse(node)} is not supported in a kernel", node)
 
-    def special(self, path: str, node: ast.Attribute):
+    def special(self, path: str, node: ast.expr):
         """`cuda.threadIdx.x` and its like."""
         name, _, axis = path.partition(".")
-        if name in ("threadIdx", "blockIdx", "blockDim", "gridDim") and axis in ("x", "y", "z"):
+        if name in POSITIONS and axis in ("x", "y", "z"):
             return self.machine.register(name, "xyz".index(axis))
         if path == "laneid":
             return self.machine.lane_id.astype(np.int32)
@@ -318,17 +333,21 @@ class Expressions:
             node = node.value
         if not isinstance(node, ast.Name) or node.id in self.frame.source.locals:
             return None
-        value = self.frame.source.lookup(node.id)
+        value = self.look_up(node.id)
         while parts and isinstance(value, ModuleType) and value.__name__ != "numba.cuda":
-            value = getattr(value, parts.pop(), MISSING)
+            value = self.member(value, parts.pop())
         if getattr(value, "__name__", "") == "numba.cuda" or (value is MISSING and node.id == "cuda"):
             return ".".join(reversed(parts))
-        return None
+        if value is MISSING or isinstance(value, ModuleType):
+            return None
+        cuda = sys.modules.get("numba.cuda")  # from numba.cuda import grid
+        root = next((name for name in ROOTS if getattr(cuda, name, MISSING) is value), None)
+        return ".".join([root, *reversed(parts)]) if root else None
 
     def is_builtin(self, node: ast.expr, name: str) -> bool:
         if not isinstance(node, ast.Name) or node.id in self.frame.source.locals:
             return False
-        return self.frame.source.lookup(node.id) is getattr(builtins, name)
+        return self.look_up(node.id) is getattr(builtins, name)
 
     def eval_Call(self, node: ast.Call, mask: Mask, used: bool = True):
         path = self.cuda_path(node.func)

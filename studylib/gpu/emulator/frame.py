@@ -29,7 +29,6 @@ class Typed:
     values: dict[int, Any] = field(default_factory=dict)
     calls: dict[int, Typed] = field(default_factory=dict)
     arrays: dict[int, tuple[tuple[int, ...], np.dtype, str]] = field(default_factory=dict)
-    globals: Variables = field(default_factory=dict)
     paths: dict[int, str | None] = field(default_factory=dict)
     result: Any = None
     result_value: Any = None

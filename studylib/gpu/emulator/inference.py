@@ -9,7 +9,8 @@ what is not supported before anything is written.
 from __future__ import annotations
 
 import ast
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,6 +103,25 @@ class Uses(Observer):
         self.stored.add(memory)
 
 
+class Constant(NamedTuple):
+    """What a name stood for that is not local to a function, or that a module holds."""
+
+    place: Source | ModuleType
+    name: str
+    value: Any
+
+    def is_unchanged(self, kernel: Source, now: Source) -> bool:
+        """Whether it still stands for the same, where `now` has taken the place of the kernel."""
+        place = now if self.place is kernel else self.place
+        found = place.lookup(self.name) if isinstance(place, Source) else getattr(place, self.name, MISSING)
+        return found is self.value or _is_same_number(found, self.value)
+
+
+def _is_same_number(a, b) -> bool:
+    # The text tells apart what compares equal: 0.0 and -0.0, and 1 and True in a tuple.
+    return type(a) is type(b) and isinstance(a, bool | int | float | tuple | np.generic) and repr(a) == repr(b)
+
+
 def varying(dtype: np.dtype) -> np.ndarray:
     """A number that may differ between threads, of which only the type is known."""
     return np.empty(0, dtype)
@@ -137,6 +157,7 @@ class Inference(Pruning):
         self.plain_calls = plain_calls
         self.known: dict[Any, Typed | None] = {}
         self.shared: dict[tuple[int, int], int] = {}
+        self.constants: list[Constant] = []
         self._dynamic: np.dtype | None = None
         self._array_names: dict[int, str] = {}
         # What comes back to the head of each loop, as the last walk over the function found it; whether that has changed
@@ -247,6 +268,16 @@ class Inference(Pruning):
 
     # -- values
 
+    def look_up(self, name: str):
+        value = super().look_up(name)
+        self.constants.append(Constant(self.frame.source, name, value))
+        return value
+
+    def member(self, module: ModuleType, name: str):
+        value = super().member(module, name)
+        self.constants.append(Constant(module, name, value))
+        return value
+
     def range_arguments(self, call: ast.expr, mask: Mask):
         return tuple(varying(value.dtype) for value in super().range_arguments(call, mask))
 
@@ -344,10 +375,6 @@ class Inference(Pruning):
         self.frame.typed.calls[id(node)] = typed
         return typed.result_value
 
-    def typed_functions(self) -> list[Typed]:
-        """The kernel and every device function, in each combination of types."""
-        return [self.frame.typed, *(typed for typed in self.known.values() if typed is not None)]
-
     def _bound(self, node: ast.Call, source: Source, arguments: list, mask: Mask) -> Variables:
         names = source.parameters
         if node.keywords or len(arguments) != len(names):
@@ -356,7 +383,7 @@ class Inference(Pruning):
         for argument, value in zip(node.args, arguments, strict=True):
             if not (is_number(value) or isinstance(value, tuple | Array)):
                 self.not_a(value, "a number, a tuple or an array", argument)
-        return {name: _abstract(value) for name, value in zip(names, arguments, strict=True)}
+        return {name: abstract(value) for name, value in zip(names, arguments, strict=True)}
 
     def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
         caller = self.frame, self._changed, self._loops, self._unset
@@ -389,8 +416,8 @@ def _varied(value):
     return tuple(_varied(v) for v in value) if isinstance(value, tuple) else varying(value.dtype)
 
 
-def _abstract(value):
-    # Inside the function only the type of an argument is known, unless it is a literal.
+def abstract(value):
+    """An argument of a function as it is seen inside: only its type is known, unless it is a literal."""
     if isinstance(value, tuple):
-        return tuple(_abstract(v) for v in value)
+        return tuple(abstract(v) for v in value)
     return varying(value.dtype) if is_number(value) and not isinstance(value, types.Literal) else value

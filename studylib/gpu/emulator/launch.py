@@ -11,12 +11,13 @@ import numpy as np
 
 from studylib.gpu.device import DeviceArray
 from studylib.gpu.emulator.endless import waits
-from studylib.gpu.emulator.frame import Frame, Typed
-from studylib.gpu.emulator.inference import Inference, TypedArray
+from studylib.gpu.emulator.frame import Frame
+from studylib.gpu.emulator.inference import TypedArray, abstract
 from studylib.gpu.emulator.interpreter import Interpreter
 from studylib.gpu.emulator.machine import Grid, Machine, chunks
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
+from studylib.gpu.emulator.program import Program, program
 from studylib.gpu.findings import KernelError
 from studylib.gpu.hardware import MAX_BLOCK, MAX_GRID, MAX_THREADS_PER_BLOCK
 from studylib.gpu.language import typing_rules as types
@@ -66,8 +67,8 @@ class Argument:
     def typed(self):
         """The argument as the type inference sees it."""
         if isinstance(self.value, Array):
-            return TypedArray(frozenset([self.value.memory]), self.value.ndim, self.writable)
-        return self.value
+            return TypedArray(frozenset([self.value.memory.outline]), self.value.ndim, self.writable)
+        return abstract(self.value)
 
 
 def bind(source: Source, args: tuple) -> list[Argument]:
@@ -126,27 +127,9 @@ def _host_array(name: str, value: np.ndarray, source: Source) -> Argument:
     return Argument(name, memory.array(), value.flags.writeable, value)
 
 
-@dataclass(frozen=True, eq=False)
-class Program:
-    """A kernel with its types, and the names of the arrays among its arguments that it loads from and stores to."""
-
-    typed: Typed
-    loaded: frozenset[str]
-    stored: frozenset[str]
-
-
 def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bool) -> Program:
     """The kernel with its types; raises KernelError for what cannot be compiled."""
-    inference = Inference(grid, source, {a.name: a.typed for a in arguments}, plain_calls)
-    with np.errstate(all="ignore"):
-        inference.run()
-    for typed in inference.typed_functions():
-        typed.globals.clear()  # they hold types, not values
-    loaded, stored = (
-        frozenset(a.name for a in arguments if isinstance(a.value, Array) and a.value.memory in memories)
-        for memories in (inference.uses.loaded, inference.uses.stored)
-    )
-    return Program(inference.frame.typed, loaded, stored)
+    return program(source, grid, {a.name: a.typed for a in arguments}, plain_calls)
 
 
 def run(program: Program, grid: Grid, arguments: list[Argument], observer: Observer | None = None, parts=None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,11 @@ class Memory:
     def array(self) -> Array:
         """All of it."""
         return Array(self, self.shape, self.strides, self.offset)
+
+    @cached_property
+    def outline(self) -> Memory:
+        """The array without its cells: what the type inference knows of it."""
+        return Memory(self.name, self.space, np.empty(0, self.dtype), (), ())
 
     def cells(self, machine: Machine, flat):
         """Where in `data` the elements lie."""
