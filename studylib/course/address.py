@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 from studylib import files
 from studylib.course import meeting, notebooks, toml_files
+from studylib.errors import StudyError
 
 # GitHub allows no underscore in a name: until somebody fills in his own, nobody else can answer at this address.
 PLACEHOLDER = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
@@ -21,20 +22,20 @@ SETUP_TAGS = ["remove-cell"]  # the site leaves such a cell out
 
 
 def parse(address: str) -> str:
-    """The address without what may stand behind it. Raises ValueError where it is not a repository on GitHub."""
+    """The address without what may stand behind it. Raises StudyError where it is not a repository on GitHub."""
     found = ADDRESS.fullmatch(address.strip())
     if not found:
-        raise ValueError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
+        raise StudyError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
     return f"https://github.com/{found[1]}"
 
 
 def repository(root: Path = files.ROOT) -> str:
-    """What group.toml says. Raises ValueError naming the file where it says nothing usable."""
+    """What group.toml says. Raises StudyError naming the file where it says nothing usable."""
     path = root / "group.toml"
     try:
         return parse(str(toml_files.document(path).get("repository", "")))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise StudyError(f"{path}: {error}") from None
 
 
 def badges(path: str, address: str) -> str:
@@ -67,10 +68,10 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
 def dress(notebook: NotebookNode, week: str, address: str) -> bool:
     """Put badges and set-up cell into a notebook, or bring them up to date; True where it has changed.
 
-    The badges open the participants' notebook where the week has gaps. Raises ValueError where it does not begin with its title.
+    The badges open the participants' notebook where the week has gaps. Raises StudyError where it does not begin with its title.
     """
     if not notebook.cells or notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
-        raise ValueError(f"{week}: the first cell must begin with the title, `# Week ...`")
+        raise StudyError(f"{week}: the first cell must begin with the title, `# Week ...`")
     before = [cell.source for cell in notebook.cells]
     path = f"exercises/{week}/{meeting.NAME}" if meeting.gaps(notebook) else f"weeks/{week}/{week}.ipynb"
     title, _, rest = BADGES.sub("", notebook.cells[0].source).partition("\n")
@@ -106,7 +107,7 @@ def _executed(cell: NotebookNode) -> bool:
 
 
 def write(address: str, root: Path = files.ROOT) -> None:
-    """Make `address` the one that group.toml names. Raises ValueError where it is none."""
+    """Make `address` the one that group.toml names. Raises StudyError where it is none."""
     path, wanted = root / "group.toml", parse(address)
     document = toml_files.document(path)
     if document.get("repository") != wanted:
