@@ -130,7 +130,7 @@ def sheet(
         if load:
             from studylib.course import form, loads
 
-            _show(loads.table(chosen, loads.of_week(chosen), form.faults(chosen)))
+            show(loads.table(chosen, loads.of_week(chosen), form.faults(chosen)))
         elif live:
             countdown.run(chosen, Console(), countdown.parse(begin or "0"))
         else:

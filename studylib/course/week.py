@@ -152,7 +152,9 @@ def _check_exercises(week: Week, path: Path) -> None:
             for name in part.exercises:
                 where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
                 if name not in week.exercises:
-                    raise ValueError(f"{where}, which the week's exercises have not{files.near(name, week.exercises)}")
+                    raise ValueError(
+                        f"{where}, which the week's exercises have not{toml_files.near(name, week.exercises)}"
+                    )
                 if name in seen:
                     raise ValueError(f"{where}, as another part has")
                 seen.append(name)
