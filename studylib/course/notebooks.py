@@ -29,7 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib import data, files
+from studylib import files
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
@@ -155,6 +155,8 @@ def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
     Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
     """
     if reads_mnist(notebook):
+        from studylib import data  # brings torch
+
         data.mnist(folder / defaults(notebook)["DATA"])
 
 
