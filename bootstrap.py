@@ -5,24 +5,32 @@ Standard library only, and no syntax newer than Python 3.8: any Python may start
 """
 
 import hashlib
+import http.client
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 HELP = """\
 make lab         open JupyterLab on the course's first page; seconds, but the first time it installs: two
-                 minutes if all packages are cached, else longer by the download of 3 GB
+                 minutes if all packages are cached, else longer by the download of 0.7 GB (with an NVIDIA card 3 GB)
 make test        everything that CI runs, installing first where needed; about 15 minutes on two cores
 make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
 make site        build the course's website in build/site/ from what is stored; about a minute
 make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py
 make lock        write constraints.txt anew from pyproject.toml; seconds; UPGRADE=1 takes the newest versions
-make clean       remove build/ and caches; .venv (7 GB) and data/ stay
+make clean       remove build/ and caches; .venv (3 GB, with CUDA's libraries 7 GB) and data/ stay
+
+TORCH=cpu        behind any of them: torch for the CPU alone, which is what a machine without an NVIDIA driver gets
+TORCH=cuda       torch with CUDA's libraries, which is what a machine with one gets
 
 Without make: python bootstrap.py lab (or test, weeks, ...)."""
 
@@ -33,7 +41,17 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed-for"
 LOW, HIGH = (3, 11), (3, 13)
-NEEDED_GB = 9  # .venv takes 7; the rest is for building and data
+LINUX = sys.platform.startswith("linux")
+# What .venv holds, for bootstrap and tests/pythons.py; environment.yml takes less, for a reader.
+PACKAGES = ["-c", "constraints.txt", "-e", ".[course,site,test]"]
+# PyPI's torch brings CUDA's libraries on Linux; PyTorch's own index has the same versions without, with CPU_TAG behind
+# the version. Elsewhere PyPI's is for the CPU already.
+CPU_TAG = "+cpu"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PATIENCE = 5  # seconds that this index has to answer in
+DISK_GB = {"cpu": 3, "cuda": 7}  # .venv
+DOWNLOAD_GB = {"cpu": 0.7, "cuda": 3}
+BESIDE_GB = 2  # free beside .venv, for building and data
 OFFLINE = re.compile(
     r"connect|network|name resolution|dns|resolve host|timed out|Max retries|unreachable", re.IGNORECASE
 )
@@ -52,8 +70,13 @@ LAB_SETTINGS = {
     },
 }
 LAB_EXTENSION = "studylib/course/labextension"
-# Quiet, and a kernel that does not warn that the line to it is not encrypted, because it is.
-LAB_OPTIONS = ["--log-level=WARN", "--MappingKernelManager.transport_encryption=auto"]
+LAB_OPTIONS = [
+    "--log-level=WARN",
+    "--MappingKernelManager.transport_encryption=auto",  # the kernel warns of a line that is not encrypted
+    # No pings, which a browser on the same machine does not need: the server mixes up their units, with a warning
+    # (https://github.com/jupyter-server/jupyter_server/issues/1612).
+    '--ServerApp.tornado_settings={"ws_ping_interval": 0}',
+]
 
 
 class Failure(Exception):
@@ -93,19 +116,94 @@ def find_python():
 
 
 def wanted():
-    """What .venv should hold, as one line: changes with the three files that decide it."""
-    files = ("pyproject.toml", "constraints.txt", "environment.yml")
-    return hashlib.sha256(b"\0".join((ROOT / name).read_bytes() for name in files)).hexdigest()
+    """What .venv should hold, as one line: changes with what decides it, but for the kind of torch, which it holds."""
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    return hashlib.sha256(b"\0".join(parts + [" ".join(PACKAGES).encode()])).hexdigest()
 
 
-def is_installed():
-    return STAMP.is_file() and STAMP.read_text() == wanted() and version_of([str(PYTHON)]) is not None
+def is_installed(torch):
+    """Whether .venv is as the files say, with the kind of torch that is asked for."""
+    return (
+        STAMP.is_file()
+        and STAMP.read_text() == wanted()
+        and version_of([str(PYTHON)]) is not None
+        and held_torch() == torch
+    )
 
 
-def pip_arguments():
-    """The pip list of environment.yml, which conda reads too: both install the same."""
-    lines = (ROOT / "environment.yml").read_text().split("- pip:\n", 1)[1].splitlines()
-    return [word for line in lines if line.strip().startswith("- ") for word in line.strip()[2:].split()]
+def held_torch():
+    """The kind of torch that .venv holds, "cpu" or "cuda"; None where it holds none."""
+    folders = list(VENV.glob("lib/python3*/site-packages/torch-*.dist-info"))
+    folders += VENV.glob("Lib/site-packages/torch-*.dist-info")
+    if not folders:
+        return None
+    return "cpu" if not LINUX or any(CPU_TAG in folder.name for folder in folders) else "cuda"
+
+
+def has_driver():
+    """Whether an NVIDIA driver names a card; under WSL its program may lie beside PATH."""
+    program = shutil.which("nvidia-smi") or shutil.which("/usr/lib/wsl/lib/nvidia-smi")
+    try:
+        return bool(program) and b"GPU" in subprocess.check_output(
+            [program, "-L"], stderr=subprocess.DEVNULL, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def pinned(name):
+    """The version of a package in constraints.txt."""
+    found = re.search(rf"^{re.escape(name)}==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    if not found:
+        raise Failure(f"constraints.txt has no line {name}==...: git restore constraints.txt")
+    return found.group(1)
+
+
+def ask_cpu_index(torch):
+    """Nothing where PyTorch's CPU index has this version of torch for this machine, else what it lacks; in seconds."""
+    wheel = re.compile(rf"torch-{re.escape(torch + CPU_TAG)}-[^\"<>]*{re.escape(platform.machine())}\.whl")
+    lacks = [f"no answer in {PATIENCE} s"]
+
+    def ask():
+        try:
+            with urllib.request.urlopen(f"{CPU_INDEX}/torch/") as answer:
+                page = urllib.parse.unquote(answer.read().decode("utf-8", "replace"))
+            lacks[0] = "" if wheel.search(page) else f"no torch {torch} for {platform.machine()}"
+        except (OSError, http.client.HTTPException) as error:
+            lacks[0] = str(getattr(error, "reason", error))
+
+    asking = threading.Thread(target=ask, daemon=True)  # as the look-up of a name heeds no timeout
+    asking.start()
+    asking.join(PATIENCE)
+    return lacks[0]
+
+
+def choose_torch():
+    """The kind of torch to install: what TORCH asks for, else what .venv holds, else by the driver."""
+    asked = os.environ.get("TORCH", "")
+    if asked not in ("", "cpu", "cuda"):
+        raise Failure(f"TORCH is {asked!r}, expected cpu or cuda")
+    if not LINUX:
+        if asked == "cuda":
+            say("PyPI has no torch with CUDA for this system: taking the one for the CPU")
+        return "cpu"
+    held = held_torch()
+    wants = asked or held or ("cuda" if has_driver() else "cpu")
+    if wants == "cpu" and held != "cpu":
+        lacks = ask_cpu_index(pinned("torch"))
+        if lacks:
+            say(f"PyTorch's index for the CPU gives no torch ({lacks}): taking PyPI's, with CUDA's libraries")
+            return "cuda"
+    return wants
+
+
+def calls(torch, uv=True):
+    """The arguments of each call of uv or of pip, in turn; a single one where torch comes from PyPI too."""
+    if torch == "cuda" or not LINUX:
+        return [PACKAGES]
+    index = ["--default-index" if uv else "--index-url", CPU_INDEX]
+    wheels = [f"torch=={pinned('torch')}{CPU_TAG}", f"torchvision=={pinned('torchvision')}"]
+    return [["--no-deps"] + index + wheels, PACKAGES]
 
 
 def make_venv():
@@ -159,7 +257,9 @@ def check_client(what, code, lines):
         return
     text = "\n".join(lines)
     if "No space left" in text:
-        raise Failure(f"{what} failed: the disk is full; {NEEDED_GB} GB are needed")
+        raise Failure(
+            f"{what} failed: the disk is full; .venv takes {DISK_GB['cpu']} GB, with CUDA's libraries {DISK_GB['cuda']}"
+        )
     hint = "is the network up? Then run the same command again" if OFFLINE.search(text) else "see the line above"
     say("  " + last_line(lines))
     raise Failure(f"{what} failed: {hint}")
@@ -175,19 +275,35 @@ def bring_uv():
     return code == 0
 
 
-def install():
-    """Bring .venv up to what the three files say; the stamp is written last, so a cut-off run is taken up again."""
+def check_space(torch):
+    """Raises Failure where the disk has too little room for what is still to be installed."""
+    needed = DISK_GB[torch] + BESIDE_GB
     free = shutil.disk_usage(str(ROOT)).free / 1e9
-    if not STAMP.exists() and free < NEEDED_GB:
+    if free < needed:
         free += sum(file.lstat().st_size for file in VENV.rglob("*")) / 1e9  # of a run that was cut off
-    if not STAMP.exists() and free < NEEDED_GB:
-        raise Failure(f"{free:.1f} GB are free here, {NEEDED_GB} are needed (torch with its libraries)")
+    if free < needed:
+        raise Failure(f"{free:.1f} GB are free here, {needed} are needed (torch with its libraries)")
+
+
+def install(torch):
+    """Bring .venv up to what the files say; the stamp is written last, so a cut-off run is taken up again."""
+    if held_torch() not in (None, torch):
+        say(f"making .venv anew for TORCH={torch}")
+        PYTHON.unlink()  # first: what is left of a .venv without it is seen to be broken
+        shutil.rmtree(str(VENV))
+    if not STAMP.exists():
+        check_space(torch)
     make_venv()
     if STAMP.exists():
         STAMP.unlink()
-    say("installing: 7 GB; about 1 minute if all packages are cached, else some minutes for 3 GB of downloads")
-    client = ["uv", "pip", "install", "--compile-bytecode", "--python", PYTHON] if bring_uv() else ["pip", "install"]
-    check_client("installing", *run([PYTHON, "-m"] + client + pip_arguments()))
+    say(
+        f"installing: {DISK_GB[torch]} GB; about 1 minute if all packages are cached, else some minutes for "
+        f"{DOWNLOAD_GB[torch]} GB of downloads"
+    )
+    uv = bring_uv()
+    client = ["uv", "pip", "install", "--compile-bytecode", "--python", PYTHON] if uv else ["pip", "install"]
+    for arguments in calls(torch, uv):
+        check_client("installing", *run([PYTHON, "-m"] + client + arguments))
     STAMP.write_text(wanted())
     say("installed")
 
@@ -285,7 +401,7 @@ def lock():
         "compile",
         "pyproject.toml",
         "--extra",
-        "lab",
+        "course",
         "--extra",
         "site",
         "--extra",
@@ -329,8 +445,9 @@ def main(arguments):
             return {"lock": lock, "clean": clean}[command]()
         if command not in commands:
             raise Failure("there is no command {!r}; there are {}, lock, clean".format(command, ", ".join(commands)))
-        if not is_installed():
-            install()
+        torch = choose_torch()
+        if not is_installed(torch):
+            install(torch)
         fetch_data()
         return commands[command]()
     except Failure as failure:

@@ -9,6 +9,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from studylib import files
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -39,7 +41,5 @@ def write(benchmark: str, text: str) -> Path:
     """Keep `text` under the processor's name, so that runs on other machines stand beside it."""
     slug = re.sub(r"\W+", "-", cpu_name().lower()).strip("-")
     path = RESULTS / f"{benchmark}-{slug}.md"
-    draft = path.with_suffix(".part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    files.replace(path, text)
     return path

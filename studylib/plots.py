@@ -6,8 +6,9 @@ a marker or a label carries it too.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -55,6 +56,12 @@ def use_style() -> None:
             "image.cmap": "gray_r",
         }
     )
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        from matplotlib_inline.config import InlineBackend
+
+        # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
+        options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:

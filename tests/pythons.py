@@ -54,13 +54,16 @@ def steps(folder: Path) -> list[list[str]]:
 
 def make(folder: Path, python: str) -> bool:
     """Whether the folder holds the lock's environment; made anew unless its stamp, written last, says so."""
-    stamp, wanted = folder / "installed-for", f"{python} {bootstrap.wanted()}"
+    torch = bootstrap.held_torch() or "cuda"  # as what runs this has it
+    stamp, wanted = folder / "installed-for", f"{python} {torch} {bootstrap.wanted()}"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return True
     shutil.rmtree(folder, ignore_errors=True)
     uv = [sys.executable, "-m", "uv"]
-    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / BIN / PROGRAM), *bootstrap.pip_arguments()]
-    if not run([*uv, "venv", "--quiet", "--python", python, str(folder)]) or not run(install):
+    if not run([*uv, "venv", "--quiet", "--python", python, str(folder)]):
+        return False
+    install = [*uv, "pip", "install", "--quiet", "--python", str(folder / BIN / PROGRAM)]
+    if not all(run(install + arguments) for arguments in bootstrap.calls(torch)):
         return False
     stamp.write_text(wanted, encoding="utf-8")
     return True

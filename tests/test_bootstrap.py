@@ -20,7 +20,7 @@ SOURCE = (ROOT / "bootstrap.py").read_text(encoding="utf-8")
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """An empty course for the module: nothing is installed, and no command is run unless a test says how."""
-    for name in ("pyproject.toml", "constraints.txt", "environment.yml"):
+    for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     venv = tmp_path / ".venv"
     for name, value in {
@@ -32,6 +32,9 @@ def course(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(bootstrap, name, value)
     monkeypatch.setattr(bootstrap, "run", lambda command, **_: pytest.fail(f"ran {command}"))
+    monkeypatch.setattr(bootstrap, "LINUX", True)
+    monkeypatch.setattr(bootstrap, "has_driver", lambda: True)
+    monkeypatch.delenv("TORCH", raising=False)
     return tmp_path
 
 
@@ -39,6 +42,10 @@ def pretend_python(monkeypatch, version=(3, 12)):
     bootstrap.PYTHON.parent.mkdir(parents=True, exist_ok=True)
     bootstrap.PYTHON.touch()
     monkeypatch.setattr(bootstrap, "version_of", lambda command: version if Path(command[0]).exists() else None)
+
+
+def pretend_torch(version):
+    (bootstrap.VENV / "lib" / "python3.12" / "site-packages" / f"torch-{version}.dist-info").mkdir(parents=True)
 
 
 def pretend_run(monkeypatch, answers):
@@ -85,26 +92,30 @@ def test_an_unknown_command_is_answered_with_those_there_are(capsys):
 
 def test_a_second_run_installs_nothing(course, monkeypatch):
     pretend_python(monkeypatch)
+    pretend_torch("2.14.1")
     bootstrap.STAMP.write_text(bootstrap.wanted())
     (course / "data" / "mnist").mkdir(parents=True)
     (course / "data" / "mnist" / "images").touch()
     assert bootstrap.main(["setup"]) == 0  # `course` fails the test on any command
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "environment.yml"])
-def test_a_change_in_any_of_the_three_files_installs_again(course, monkeypatch, name):
+@pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", "PACKAGES"])
+def test_a_change_of_what_decides_it_installs_again(course, monkeypatch, change):
     pretend_python(monkeypatch)
+    pretend_torch("2.14.1")
     bootstrap.STAMP.write_text(bootstrap.wanted())
-    assert bootstrap.is_installed()
-    with (course / name).open("a") as file:
-        file.write("# changed\n")
-    assert not bootstrap.is_installed()
+    assert bootstrap.is_installed("cuda")
+    if change == "PACKAGES":
+        monkeypatch.setattr(bootstrap, "PACKAGES", [*bootstrap.PACKAGES, "more"])
+    else:
+        with (course / change).open("a") as file:
+            file.write("# changed\n")
+    assert not bootstrap.is_installed("cuda")
     asked = pretend_run(monkeypatch, {})
-    bootstrap.install()
-    assert asked[-1].endswith(
-        f"-m uv pip install --compile-bytecode --python {bootstrap.PYTHON} -c constraints.txt -e .[lab,site,test]"
-    )
-    assert bootstrap.is_installed()
+    bootstrap.install("cuda")
+    wanted = " ".join(["-m uv pip install --compile-bytecode --python", str(bootstrap.PYTHON), *bootstrap.PACKAGES])
+    assert asked[-1].endswith(wanted)
+    assert bootstrap.is_installed("cuda")
 
 
 def test_an_interrupted_installation_is_taken_up_again(course, monkeypatch):
@@ -121,7 +132,7 @@ def test_an_interrupted_installation_is_taken_up_again(course, monkeypatch):
     assert bootstrap.main(["setup"]) == 130
     assert not bootstrap.STAMP.exists()
     pretend_run(monkeypatch, {})
-    assert bootstrap.main(["setup"]) == 0 and bootstrap.is_installed()
+    assert bootstrap.main(["setup"]) == 0 and bootstrap.STAMP.read_text() == bootstrap.wanted()
 
 
 def test_without_uv_pip_installs_the_same(course, monkeypatch):
@@ -130,8 +141,11 @@ def test_without_uv_pip_installs_the_same(course, monkeypatch):
         monkeypatch, {"-m uv": (1, ["No module named uv"]), "--quiet": (1, ["no wheel for this system"])}
     )
     free_space(monkeypatch, 100)
-    bootstrap.install()
-    assert asked[-1].endswith("-m pip install -c constraints.txt -e .[lab,site,test]")
+    bootstrap.install("cpu")
+    torch, torchvision = bootstrap.pinned("torch"), bootstrap.pinned("torchvision")
+    index = f"--index-url {bootstrap.CPU_INDEX}"
+    assert asked[-2].endswith(f"-m pip install --no-deps {index} torch=={torch}+cpu torchvision=={torchvision}")
+    assert asked[-1].endswith(" ".join(["-m pip install", *bootstrap.PACKAGES]))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +155,7 @@ def test_without_uv_pip_installs_the_same(course, monkeypatch):
         ({"-m venv": (1, ["No space left on device"])}, "making .venv failed: No space left on device"),
         ({"--quiet": (1, ["Max retries exceeded", "no matching"]), "-m uv": (1, [])}, "is the network up?"),
         ({"--compile": (2, ["error: Failed to fetch", "  Caused by: dns error"])}, "is the network up?"),
-        ({"--compile": (2, ["error: No space left on device"])}, "the disk is full; 9 GB are needed"),
+        ({"--compile": (2, ["error: No space left on device"])}, "the disk is full; .venv takes 3 GB"),
         ({"--compile": (1, ["no version of torch==9"])}, "installing failed: see the line above"),
     ],
 )
@@ -163,10 +177,14 @@ def test_the_last_line_of_the_client_is_shown(course, monkeypatch, capsys):
     assert "Caused by: dns error: no such host" in capsys.readouterr().out
 
 
-def test_too_little_space_is_said_before_anything_is_made(course, monkeypatch, capsys):
+@pytest.mark.parametrize(("torch", "needed"), [("cpu", 5), ("cuda", 9)])
+def test_too_little_space_is_said_before_anything_is_made(course, monkeypatch, capsys, torch, needed):
+    monkeypatch.setattr(bootstrap, "ask_cpu_index", lambda version: "")
+    monkeypatch.setenv("TORCH", torch)
     free_space(monkeypatch, 3.2)
     assert bootstrap.main(["lab"]) == 1
-    assert capsys.readouterr().err == "bootstrap: 3.2 GB are free here, 9 are needed (torch with its libraries)\n"
+    said = f"bootstrap: 3.2 GB are free here, {needed} are needed (torch with its libraries)\n"
+    assert capsys.readouterr().err == said
     assert not bootstrap.VENV.exists()
 
 
@@ -256,10 +274,15 @@ def test_clean_leaves_venv_and_data(course):
 
 def test_an_unreachable_index_is_one_line_for_real(tmp_path):
     """The real commands, with a package index where nobody listens."""
-    for name in ("bootstrap.py", "pyproject.toml", "constraints.txt", "environment.yml"):
+    for name in ("bootstrap.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "UV_"))}
-    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}
+    nowhere = {
+        "TORCH": "cuda",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_CACHE_DIR": "1",
+    }
     command = [sys.executable, "bootstrap.py", "lab"]
     done = subprocess.run(
         command, cwd=tmp_path, env=kept | nowhere, capture_output=True, text=True, timeout=120, check=False

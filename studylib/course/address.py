@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from studylib.course import files, notebooks
+from studylib import files
+from studylib.course import meeting, notebooks, toml_files
 
 # GitHub allows no underscore in a name: until somebody fills in his own, nobody else can answer at this address.
 PLACEHOLDER = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
@@ -31,17 +32,19 @@ def repository(root: Path = files.ROOT) -> str:
     """What group.toml says. Raises ValueError naming the file where it says nothing usable."""
     path = root / "group.toml"
     try:
-        return parse(str(files.document(path).get("repository", "")))
+        return parse(str(toml_files.document(path).get("repository", "")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def badges(week: str, address: str) -> str:
-    """The line of Markdown below a notebook's title."""
-    slug, path = address.removeprefix("https://github.com/"), f"weeks/{week}/{week}.ipynb"
+def badges(path: str, address: str) -> str:
+    """The line of Markdown below a notebook's title; path: of the notebook that they open, from the course's root."""
+    slug = address.removeprefix("https://github.com/")
+    # The pictures are found from weeks/WEEK and from exercises/WEEK.
     colab = f"https://colab.research.google.com/github/{slug}/blob/main/{path}"
     binder = f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/{path}"
-    return f"[![Open in Colab](../open-in-colab.svg)]({colab}) [![Open in Binder](../open-in-binder.svg)]({binder})"
+    pictures = "../../weeks/open-in-colab.svg", "../../weeks/open-in-binder.svg"
+    return f"[![Open in Colab]({pictures[0]})]({colab}) [![Open in Binder]({pictures[1]})]({binder})"
 
 
 def setup(week: str, address: str) -> str:
@@ -64,13 +67,14 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
 def dress(notebook: NotebookNode, week: str, address: str) -> bool:
     """Put badges and set-up cell into a notebook, or bring them up to date; True where it has changed.
 
-    Raises ValueError where it does not begin with its title.
+    The badges open the participants' notebook where the week has gaps. Raises ValueError where it does not begin with its title.
     """
     if not notebook.cells or notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
         raise ValueError(f"{week}: the first cell must begin with the title, `# Week ...`")
     before = [cell.source for cell in notebook.cells]
+    path = f"exercises/{week}/{meeting.NAME}" if meeting.gaps(notebook) else f"weeks/{week}/{week}.ipynb"
     title, _, rest = BADGES.sub("", notebook.cells[0].source).partition("\n")
-    notebook.cells[0].source = f"{title}\n\n{badges(week, address)}\n\n{rest.strip()}".rstrip()
+    notebook.cells[0].source = f"{title}\n\n{badges(path, address)}\n\n{rest.strip()}".rstrip()
     if len(notebook.cells) < 2 or '"google.colab"' not in notebook.cells[1].source:
         notebook.cells.insert(1, nbformat.v4.new_code_cell(metadata={"tags": SETUP_TAGS}))
     notebook.cells[1].source = setup(week, address)
@@ -104,7 +108,7 @@ def _executed(cell: NotebookNode) -> bool:
 def write(address: str, root: Path = files.ROOT) -> None:
     """Make `address` the one that group.toml names. Raises ValueError where it is none."""
     path, wanted = root / "group.toml", parse(address)
-    document = files.document(path)
+    document = toml_files.document(path)
     if document.get("repository") != wanted:
         document["repository"] = wanted
         files.replace(path, document.as_string())

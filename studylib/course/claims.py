@@ -11,7 +11,8 @@ from pathlib import Path
 
 import tomlkit
 
-from studylib.course import files, topic
+from studylib import files
+from studylib.course import toml_files, topic
 from studylib.course.group import Course
 from studylib.course.topic import Topic
 
@@ -154,7 +155,7 @@ def write_codeowners(course: Course) -> bool:
 
 def without_claim(path: Path) -> str:
     """The text of a topic.toml without its claim."""
-    document = files.document(path)
+    document = toml_files.document(path)
     document.pop("claim", None)
     return tomlkit.dumps(document).rstrip() + "\n"
 

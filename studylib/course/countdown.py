@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from studylib.course import meeting
 from studylib.course.week import MEETING_MINUTES, Week
 
 
@@ -19,7 +20,10 @@ def frame(week: Week, seconds: float) -> Table:
     """
     left = max(0.0, MEETING_MINUTES * 60 - seconds)
     table = Table(title=f"Week {week.number}: {week.title}")
-    table.caption = f"{clock(left)} left of the meeting; Ctrl-C ends this" if left else "The meeting is over."
+    notebook = meeting.opened(week.folder.parents[1], week.name)
+    table.caption = (
+        f"{clock(left)} left of the meeting ({notebook}); Ctrl-C ends this" if left else "The meeting is over."
+    )
     for column in ("start", "min", "what", "who", "left"):
         table.add_column(column, justify="right" if column in ("min", "left") else "left")
     rows, end = iter(week.rows()), 0.0

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from studylib import kernels
-from studylib.course import files, tables
+from studylib import files, kernels
+from studylib.course import meeting, tables
 from studylib.course.group import Course
 from studylib.course.week import Week
 from studylib.kernels import stubs
@@ -50,9 +50,9 @@ def page(course: Course, person: str, verdicts: Mapping[str, str], now: datetime
 def workspace(week: Week) -> dict[str, Any]:
     """JupyterLab's layout for a week: the notebook left, its exercises as tabs right.
 
-    The file browser stands at the week's folder and is closed, so that both have room on a screen 1280 wide.
+    The notebook is the participants' where the week has gaps. The file browser stands at its folder and is closed, so that both have room on a screen 1280 wide.
     """
-    notebook = f"weeks/{week.name}/{week.name}.ipynb"
+    notebook = meeting.opened(week.folder.parents[1], week.name)
     exercises = [f"exercises/{week.name}/{name}.py" for name in week.exercises]
     areas = [[f"notebook:{notebook}"], [f"editor:{path}" for path in exercises]]
     tabs = [{"type": "tab-area", "currentIndex": 0, "widgets": area} for area in areas]
@@ -64,7 +64,7 @@ def workspace(week: Week) -> dict[str, Any]:
             "left": {"collapsed": True, "visible": True, "widgets": ["filebrowser"]},
             "right": {"collapsed": True, "visible": True, "widgets": []},
         },
-        "file-browser-filebrowser:cwd": {"path": f"weeks/{week.name}"},
+        "file-browser-filebrowser:cwd": {"path": notebook.rpartition("/")[0]},
         areas[0][0]: {"data": {"path": notebook, "factory": "Notebook"}},
     }
     data |= {f"editor:{path}": {"data": {"path": path, "factory": "Editor"}} for path in exercises}
@@ -114,7 +114,13 @@ def _topics(course: Course, person: str) -> list[str]:
 
 def _exercises(course: Course, week: Week, verdicts: Mapping[str, str]) -> str:
     """The week's exercises with where one's own file stands."""
-    rows = [f"**Week {week.number}**", "", "| exercise | what | minutes | mine |", "|---|---|---|---|"]
+    passed, gaps = meeting.progress(course.root).get(week.name, (0, 0))
+    filled = (
+        f", {passed} of {gaps} gaps of its [notebook](../{meeting.opened(course.root, week.name)}) filled"
+        if gaps
+        else ""
+    )
+    rows = [f"**Week {week.number}**{filled}", "", "| exercise | what | minutes | mine |", "|---|---|---|---|"]
     for name in week.exercises:
         exercise = kernels.load(name)
         file = f"exercises/{week.name}/{name}.py"
@@ -134,7 +140,7 @@ def _state(file: Path, verdict: str) -> str:
 def _links(week: Week) -> str:
     if not _notebook(week):
         return ""
-    found = f"[notebook]({week.name}/{week.name}.ipynb)"
+    found = f"[notebook](../{meeting.opened(week.folder.parents[1], week.name)})"
     if not week.exercises:
         return found
     return f"{found}, [with its exercises](../{FOLDERS}/{week.name}.jupyterlab-workspace)"

@@ -14,8 +14,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studylib import kernels
-from studylib.course import files, topic, week
+from studylib import files, kernels
+from studylib.course import toml_files, topic, week
 from studylib.course.topic import Topic
 from studylib.course.week import Week
 
@@ -121,19 +121,19 @@ class Course:
         if len(found) == 1:
             return found[0]
         names = [w.name for w in self.weeks]
-        raise ValueError(f"there is no week {name!r}{files.near(name, names)}\nweeks: {', '.join(names)}")
+        raise ValueError(f"there is no week {name!r}{toml_files.near(name, names)}\nweeks: {', '.join(names)}")
 
     def topic(self, name: str) -> Topic:
         """The topic of that folder's name. Raises ValueError with the one that was probably meant."""
         names = [t.name for t in self.topics]
         if name not in names:
-            raise ValueError(f"there is no topic {name!r}{files.near(name, names)}\ntopics: {', '.join(names)}")
+            raise ValueError(f"there is no topic {name!r}{toml_files.near(name, names)}\ntopics: {', '.join(names)}")
         return self.topics[names.index(name)]
 
     def paper(self, key: str) -> Paper:
         keys = [p.key for p in self.papers]
         if key not in keys:
-            raise ValueError(f"there is no paper {key!r} in readings.toml{files.near(key, keys)}")
+            raise ValueError(f"there is no paper {key!r} in readings.toml{toml_files.near(key, keys)}")
         return self.papers[keys.index(key)]
 
     def topics_of(self, of: Week | Paper) -> list[Topic]:
@@ -190,7 +190,7 @@ def load(root: Path | None = None) -> Course:
     weeks = sorted((week.load(folder) for folder in folders), key=lambda w: w.number)
     topics = [t for w in weeks for t in _topics(w)]
     readings = root / "readings.toml"
-    course = Course(root, group, weeks, topics, files.read(Readings, readings).papers)
+    course = Course(root, group, weeks, topics, toml_files.read(Readings, readings).papers)
     _check_papers(course, readings)
     _check_topics(course)
     _check_weeks(course)
@@ -204,8 +204,8 @@ def _topics(of: Week) -> list[Topic]:
 
 
 def _group(path: Path) -> Group:
-    group = files.read(Group, path)
-    files.check_line(group.title, f"{path}: title")
+    group = toml_files.read(Group, path)
+    toml_files.check_line(group.title, f"{path}: title")
     if len(group.hours) != 3:
         raise ValueError(f"{path}: hours has {len(group.hours)} entries, a meeting has 3 hours")
     if group.weekday and group.weekday not in WEEKDAYS:
@@ -214,7 +214,7 @@ def _group(path: Path) -> Group:
         missing = "start" if group.weekday else "weekday"
         raise ValueError(f"{path}: field {missing!r} is missing: dates follow from start and weekday together")
     if group.start:
-        files.check_day(group.start, f"{path}: start")
+        toml_files.check_day(group.start, f"{path}: start")
     if group.link:
         _check_link(group.link, f"{path}: link")
     for number, participant in enumerate(group.participants, 1):
@@ -248,7 +248,9 @@ def _check_topics(course: Course) -> None:
     for t in course.topics:
         for key in t.papers:
             if key not in keys:
-                raise ValueError(f"{t.file}: papers has {key!r}, which readings.toml has not{files.near(key, keys)}")
+                raise ValueError(
+                    f"{t.file}: papers has {key!r}, which readings.toml has not{toml_files.near(key, keys)}"
+                )
     for t in course.topics:
         if twin := next((other for other in course.topics if other.name == t.name and other is not t), None):
             raise ValueError(f"{twin.file}: there is a topic {t.name!r} in {t.week} already: rename the folder")
@@ -266,7 +268,7 @@ def _check_weeks(course: Course) -> None:
         for name in w.topics:
             if name not in own:
                 raise ValueError(f"{path}: topics has {name!r}, and {w.name} has no such folder with a topic.toml"
-                                 f"{files.near(name, own)}")  # fmt: skip
+                                 f"{toml_files.near(name, own)}")  # fmt: skip
         if missing := [name for name in own if name not in w.topics]:
             raise ValueError(f"{path}: topics has no {missing[0]!r}, which is a folder with a topic.toml here")
         _refuse_twins(path, "topics", w.topics)
@@ -274,10 +276,10 @@ def _check_weeks(course: Course) -> None:
         for name in w.exercises:
             if name not in known:
                 raise ValueError(
-                    f"{path}: exercises has {name!r}, and exercises/{w.name} has not{files.near(name, known)}"
+                    f"{path}: exercises has {name!r}, and exercises/{w.name} has not{toml_files.near(name, known)}"
                 )
         if w.date:
-            files.check_day(w.date, f"{path}: date")
+            toml_files.check_day(w.date, f"{path}: date")
         if w.link:
             _check_link(w.link, f"{path}: link")
         for number, reading in enumerate(w.readings, 1):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tomlkit
 
-from studylib.course import claims, files, topic
+from studylib import files
+from studylib.course import claims, toml_files, topic
 from studylib.course.group import WEEKDAYS, Course
 
 OF_A_RUN = ("participants", "start", "weekday", "time", "place", "link")
@@ -20,9 +21,9 @@ def changes(course: Course, title: str, start: datetime.date | None, participant
     Raises ValueError for a name that can't be a person's, a title of more than a line, and a start in a year too far.
     """
     if title:
-        files.check_line(title, "--title")
+        toml_files.check_line(title, "--title")
     if start:
-        files.check_day(start, "--start")
+        toml_files.check_day(start, "--start")
     for name in participants:
         topic.check_name(name, "--participant")
     if twice := next((name for name in participants if participants.count(name) > 1), None):
@@ -46,7 +47,7 @@ def write(root: Path, texts: Mapping[Path, str]) -> None:
     """
     group = root / "group.toml"
     last = texts.get(group, group.read_text(encoding="utf-8"))
-    document = files.document(group)
+    document = toml_files.document(group)
     for name in ("start", "weekday"):
         document.pop(name, None)
     files.replace(group, tomlkit.dumps(document))
@@ -57,7 +58,7 @@ def write(root: Path, texts: Mapping[Path, str]) -> None:
 
 
 def _group(path: Path, title: str, start: datetime.date | None, participants: list[str]) -> str:
-    document = files.document(path)
+    document = toml_files.document(path)
     kept = {"start": start, "weekday": WEEKDAYS[start.weekday()]} if start else {}
     for name in OF_A_RUN:
         if name not in kept:
@@ -76,7 +77,7 @@ def _group(path: Path, title: str, start: datetime.date | None, participants: li
 
 
 def _week(path: Path) -> str:
-    document = files.document(path)
+    document = toml_files.document(path)
     for name in ("date", "place", "link"):
         document.pop(name, None)
     for hour in document["hours"]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import jupytext
 import tomlkit
 
-from studylib.course import files, topic
+from studylib import files
+from studylib.course import toml_files, topic
 from studylib.course.group import Course
 
 WEEK = """\
@@ -179,7 +180,7 @@ def _check(course: Course, name: str, title: str, topics: list[str]) -> None:
         raise ValueError(f"there is a topic {twin!r} in {taken[twin]} already: give another name with --topic")
     if twin := next((week.name for week in course.weeks if week.name.partition("_")[2] == name), None):
         raise ValueError(f"there is a week {twin!r} already: give another name")
-    files.check_line(title, "--title", longest=100)  # it is the notebook's heading
+    toml_files.check_line(title, "--title", longest=100)  # it is the notebook's heading
 
 
 def _write_files(folder: Path, number: int, title: str, topics: list[str]) -> None:

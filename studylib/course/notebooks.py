@@ -4,6 +4,7 @@ import ast
 import base64
 import difflib
 import hashlib
+import platform
 import re
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import jupytext
 import nbformat
 import papermill
 import yaml
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -27,25 +29,17 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib.course import files
+from studylib import data, files
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-KERNEL_ARGUMENTS = [
-    # matplotlib writes its version into every PNG; a new release alone should not change the pictures.
-    "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', 'metadata': {'Software': None}}",
-    "--log-level=ERROR",  # a warning that the line between two processes of this machine is not encrypted
-]
-
-
-# As [tool.jupytext] in pyproject.toml says, which JupyterLab obeys when it saves.
-SAVED = {
-    "extension": ".py",
-    "format_name": "percent",
-    "cell_metadata_filter": "tags,-all",
-    "notebook_metadata_filter": "-all",
-}
+# A warning that the line between two processes of this machine is not encrypted.
+KERNEL_ARGUMENTS = ["--log-level=ERROR"]
+# [tool.jupytext] of pyproject.toml, which JupyterLab writes into a notebook that it saves.
+FILTERS = {"cell_metadata_filter": "tags,jupyter,-all", "notebook_metadata_filter": "title,-all"}
+PAIRED = {"formats": "ipynb,py:percent", **FILTERS}
+MNIST = re.compile(r"\bmnist(_or_digits)?\(")  # how a cell reads it
 
 
 class CellError(RuntimeError):
@@ -151,6 +145,19 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
     return given
 
 
+def reads_mnist(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "code" and MNIST.search(cell.source) for cell in notebook.cells)
+
+
+def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
+    """Fetch MNIST where the notebook of `folder` reads it and it is not there, before a cell can.
+
+    Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
+    """
+    if reads_mnist(notebook):
+        data.mnist(folder / defaults(notebook)["DATA"])
+
+
 def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
 
@@ -175,7 +182,7 @@ def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
     The .py is then as JupyterLab would save it, to the blank line. The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
-    Raises CellError where a cell fails; then the twin stays as it was.
+    Raises CellError where a cell fails, and data.DataUnavailable; then the twin stays as it was.
     """
     return store(find(week))
 
@@ -188,6 +195,7 @@ def store(source: Path) -> bool:
         before = read_twin(twin) if twin.exists() else None
     except ValueError:
         before = None  # a damaged twin is what --save is there to repair
+    fetch_mnist(notebook, source.parent)
     notebook = _execute(notebook, source, {}, None)
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None
@@ -203,7 +211,7 @@ def store(source: Path) -> bool:
 
 def as_source(notebook: NotebookNode) -> str:
     """The .py of a notebook, to the letter what JupyterLab writes when the notebook is saved."""
-    return jupytext.writes(notebook, fmt=SAVED)
+    return jupytext.writes(notebook, fmt={"extension": ".py", "format_name": "percent", **FILTERS})
 
 
 def figures(notebook: NotebookNode) -> dict[str, bytes]:
@@ -217,19 +225,29 @@ def figures(notebook: NotebookNode) -> dict[str, bytes]:
     }
 
 
+def metadata(version: str) -> NotebookNode:
+    """What a stored notebook says of itself, as JupyterLab writes it; version: of the Python that executed it."""
+    language = IPythonKernel.language_info | {"version": version}
+    return nbformat.from_dict({"jupytext": PAIRED, "kernelspec": KERNELSPEC, "language_info": language})
+
+
+def is_folded(cell: NotebookNode) -> bool:
+    """Whether a cell's code is folded: # %% jupyter={"source_hidden": true}, which JupyterLab sets too (View menu)."""
+    return bool(cell.metadata.get("jupyter", {}).get("source_hidden"))
+
+
 def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> NotebookNode:
     """An executed notebook without what changes from run to run.
 
     As long as no code up to a cell has changed it keeps its outputs of `before` if it is tagged
-    nbval-ignore-output, or if the two differ only in what nbval-sanitize.cfg leaves out of the comparison.
+    nbval-ignore-output, or if the two differ only in what nbval-sanitize.cfg leaves out of the comparison. Where all cells stay, so does the version of Python.
     """
-    notebook.metadata = nbformat.from_dict(
-        {"jupytext": {"formats": "ipynb,py:percent"}, "kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
-    )
+    notebook.metadata = metadata(platform.python_version())
     old = {cell.id: cell for cell in before.cells} if before else {}
     unchanged = True
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        folded = {"jupyter": {"source_hidden": True}} if is_folded(cell) else {}
+        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k == "tags" and v} | folded)
         if cell.cell_type != "code":
             continue
         for output in cell.outputs:
@@ -238,6 +256,8 @@ def stable(notebook: NotebookNode, before: NotebookNode | None = None) -> Notebo
         unchanged = unchanged and cell.id in old
         if unchanged and _may_stay(old[cell.id], cell):
             cell.outputs = old[cell.id].outputs
+    if before and before.cells == notebook.cells:
+        notebook.metadata = metadata(before.metadata.get("language_info", {}).get("version", platform.python_version()))
     nbformat.validate(notebook)
     return notebook
 
@@ -255,6 +275,11 @@ def _compared(cell: NotebookNode) -> str:
     for pattern, replacement in re.findall(r"^regex: (.*)$\n^replace: (.*)$", rules, re.MULTILINE):
         text = re.sub(pattern, replacement, text)
     return text
+
+
+def execute(notebook: NotebookNode, source: Path) -> NotebookNode:
+    """`notebook` executed in the folder of `source`, with the default parameters. Raises CellError."""
+    return _execute(notebook, source, {}, None)
 
 
 def _execute(notebook: NotebookNode, source: Path, parameters: dict[str, Any], target: Path | None) -> NotebookNode:
@@ -318,7 +343,7 @@ def _describe(notebook: NotebookNode, source: Path, code: str, error: str) -> st
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = next(iter(re.findall(r"^#+ +(.+)$", cell.source, re.MULTILINE)[::-1]), heading)
-        number += cell.cell_type == "code"
+        number += cell.cell_type == "code" and "trial" not in cell.metadata.get("tags", [])  # as gap_proof inserts
         if cell.source == code:
             break
     place = f"under “{heading}”" if heading else "before any heading"

@@ -58,7 +58,7 @@ def page(course: Course, week: Week, now: datetime.datetime) -> str:
     lines += ["", str(week), "", "Topics"]
     lines += [f"  hour {topic.hour}  {topic.title}: {presenters(topic, now)}" for topic in course.topics_of(week)]
     if week.exercises:
-        lines += ["", f"Exercises: {', '.join(week.exercises)}"]
+        lines += ["", *exercises(week)]
     if week.readings:
         lines += ["", "Readings"]
         lines += [line for reading in week.readings for line in (f"  {reading.title}", f"    {reading.link}")]
@@ -82,13 +82,22 @@ def coming(course: Course, person: str, now: datetime.datetime) -> Group:
         if week.readings:
             lines += ["To read:"] + [f"  {reading.title}\n    {reading.link}" for reading in week.readings]
         if week.exercises:
-            lines.append(f"Exercises: {', '.join(week.exercises)}; study check {week.number} judges yours")
+            lines += [*exercises(week), f"study check {week.number} judges yours"]
     for topic in course.topics:
         if topic.claim and person in topic.claim.people:
             given, asked = topic.answered()
             path = topic.notes.relative_to(course.root.resolve())
             lines.append(f"Yours: {topic.name}; {given} of {asked} questions answered in {path}")
     return Group(*map(Text, lines))
+
+
+def exercises(week: Week) -> list[str]:
+    """A week's exercises in a line, or in two: those of the meeting, and those for at home."""
+    at_home = [name for name in week.exercises if name not in week.in_meeting]
+    if not week.in_meeting:
+        return [f"Exercises: {', '.join(at_home)}"]
+    lines = [f"Exercises in the meeting: {', '.join(week.in_meeting)}"]
+    return lines + ([f"Exercises at home: {', '.join(at_home)}"] if at_home else [])
 
 
 def presenters(topic: Topic, now: datetime.datetime) -> str:

@@ -6,7 +6,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from studylib.course import files
+from studylib import files
+from studylib.course import toml_files
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # The presenter's questions, as a new topic's notes.md has them; what stands in place of an answer is ANSWER.
@@ -75,13 +76,13 @@ class Topic:
 
 def load(folder: Path) -> Topic:
     """The topic of `folder`. Raises ValueError or OSError naming file and field."""
-    topic = files.read(Topic, folder / "topic.toml", folder=folder.resolve())
+    topic = toml_files.read(Topic, folder / "topic.toml", folder=folder.resolve())
     path = topic.file
     if not NAME.fullmatch(topic.name):
         raise ValueError(f"{path}: a topic's folder has small letters, digits and _, such as resnext: rename it")
     if topic.hour not in (1, 2, 3):
         raise ValueError(f"{path}: hour is {topic.hour}, expected 1, 2 or 3")
-    files.check_line(topic.title, f"{path}: title")
+    toml_files.check_line(topic.title, f"{path}: title")
     if not topic.notes.is_file():
         raise FileNotFoundError(f"there is no {topic.notes}: each topic has notes; copy those of another topic")
     if topic.claim:

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path, PurePosixPath
 
+from studylib.course import meeting
+
 AWAY = "mine"  # beside weeks/ and exercises/; git ignores it
-VERSIONS = {"pyproject.toml", "constraints.txt", "environment.yml"}  # as bootstrap.py, which installs by them
+VERSIONS = {"pyproject.toml", "constraints.txt"}  # as bootstrap.py, which installs by them
 SAME = "nothing is changed"
 
 
@@ -54,9 +56,9 @@ def update(root: Path, today: date, say: Callable[[str], None]) -> None:
 
 
 def is_exercise(path: str) -> bool:
-    """Whether a path, from the course's root, is a participant's own to write: exercises/WEEK/NAME.py."""
+    """Whether a path, from the course's root, is a participant's own to write: exercises/WEEK/NAME.py or meeting.ipynb."""
     parts = PurePosixPath(path).parts
-    return len(parts) == 3 and parts[0] == "exercises" and parts[2].endswith(".py")
+    return len(parts) == 3 and parts[0] == "exercises" and (parts[2].endswith(".py") or parts[2] == meeting.NAME)
 
 
 def _source(root: Path) -> str:

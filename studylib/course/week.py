@@ -5,19 +5,23 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from studylib.course import files
+from studylib.course import toml_files
 
 MEETING_MINUTES = 180
 
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the run sheet; `section` is the heading in the notebook that it goes through."""
+    """One line of the run sheet; `section` is the heading in the notebook that it goes through.
+
+    exercises: those of the week that are done in it; the week's others are for at home.
+    """
 
     minutes: int
     what: str
     section: str = ""
     who: str = ""
+    exercises: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Week:
         """The folder's name, such as 02_resnext_gpu1."""
         return self.folder.name
 
+    @property
+    def in_meeting(self) -> list[str]:
+        """The exercises that are done in the meeting; the others are for at home."""
+        return [name for hour in self.hours for part in hour.parts for name in part.exercises]
+
     def rows(self) -> list[tuple[str, int, str, str, str]]:
         """The run sheet: (start as h:mm from the beginning, minutes, what, section, who) for every part."""
         rows, start = [], 0
@@ -105,15 +114,19 @@ class Week:
 def load(folder: Path | str = ".") -> Week:
     """The meeting of `folder`, which holds week.toml; in its notebook that is the current folder.
 
-    Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
+    Of the folder of its exercises, exercises/WEEK, it is the meeting too: the participants' notebook lies there. Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
     lacks a field, has an unknown one or one of the wrong type, or where minutes do not add up.
     """
     path = Path(folder) / "week.toml"
+    here = path.resolve().parent
+    if not path.is_file() and here.parent.name == "exercises":
+        path = here.parents[1] / "weeks" / here.name / "week.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: give the folder of a meeting, such as weeks/01_intro_depthwise")
-    week = files.read(Week, path, folder=path.resolve().parent)
-    files.check_line(week.title, f"{path}: title")
+    week = toml_files.read(Week, path, folder=path.resolve().parent)
+    toml_files.check_line(week.title, f"{path}: title")
     _check_minutes(week, path)
+    _check_exercises(week, path)
     return week
 
 
@@ -130,3 +143,18 @@ def _check_minutes(week: Week, path: Path) -> None:
     total = sum(hour.minutes for hour in week.hours)
     if total != MEETING_MINUTES:
         raise ValueError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
+
+
+def _check_exercises(week: Week, path: Path) -> None:
+    seen: list[str] = []
+    for number, hour in enumerate(week.hours, 1):
+        for place, part in enumerate(hour.parts, 1):
+            for name in part.exercises:
+                where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
+                if name not in week.exercises:
+                    raise ValueError(
+                        f"{where}, which the week's exercises have not{toml_files.near(name, week.exercises)}"
+                    )
+                if name in seen:
+                    raise ValueError(f"{where}, as another part has")
+                seen.append(name)

@@ -9,21 +9,19 @@
 
 STUDYLIB_GPU=emulator in the environment forces the emulator on a machine with a GPU. What the emulator counts is
 exact for the source and says nothing about time.
+
+The rooms, each of which imports only from those before it: findings, hardware, device; language (source and types);
+emulator (runs a kernel) and compiler (NVIDIA's); checks (watch a run); report (text and pictures); check and patch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from studylib.gpu import patch as _patch
 from studylib.gpu.check import check
-from studylib.gpu.compiler import CompileError
+from studylib.gpu.compiler.compile import CompileError, compile
+from studylib.gpu.compiler.ptxas import NotAvailable
 from studylib.gpu.findings import Finding, KernelError, Unsupported
-from studylib.gpu.ptxas import NotAvailable
-from studylib.gpu.report import Access, Report
-
-if TYPE_CHECKING:
-    from studylib.gpu.compiled import Compiled
+from studylib.gpu.report.report import Access, Report
 
 __all__ = [
     "Access",
@@ -44,16 +42,3 @@ _mode = _patch.install()
 def mode() -> str:
     """Where `kernel[grid, block](...)` runs: 'gpu' or 'emulator'."""
     return _mode
-
-
-def compile(
-    kernel,
-    *args,
-    cc: tuple[int, int] = (8, 0),
-    block: int | tuple[int, ...] | None = None,
-    dynamic_shared_bytes: int = 0,
-) -> Compiled:
-    """Registers, shared memory, spills and occupancy of a kernel; see `studylib.gpu.compiler.compile`."""
-    from studylib.gpu import compiler
-
-    return compiler.compile(kernel, *args, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)

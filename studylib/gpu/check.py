@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
-from studylib.gpu.checks import Checks, Count
+from studylib.gpu.checks.observer import Checks, Count
+from studylib.gpu.checks.trace import Recorder, Request
 from studylib.gpu.device import DeviceArray
-from studylib.gpu.endless import waits
+from studylib.gpu.emulator.endless import waits
+from studylib.gpu.emulator.launch import Program, bind, function_of, infer, make_grid, run
+from studylib.gpu.emulator.machine import Grid, chunks
+from studylib.gpu.emulator.memory import Array
 from studylib.gpu.findings import Finding, KernelError
-from studylib.gpu.interpreter import Typed
-from studylib.gpu.launch import bind, function_of, infer, make_grid, run
-from studylib.gpu.machine import WARP, Grid, chunks
-from studylib.gpu.memory import Array
-from studylib.gpu.report import Access, Report
-from studylib.gpu.source import Source, display_name
-from studylib.gpu.trace import Recorder, Request
+from studylib.gpu.hardware import warps_in
+from studylib.gpu.language.source import Source, display_name
+from studylib.gpu.report.report import Access, Report
 
 
 def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
@@ -33,14 +35,17 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
     except (TypeError, ValueError) as error:
         code = function.__code__
         finding = Finding("launch", str(error), display_name(code.co_filename), code.co_firstlineno, 1)
-        return Report(title, _tuple(grid), _tuple(block), [finding], [], 0, 0, _Replay(None, None, ()), finding)
+        return _nothing_ran(title, _tuple(grid), _tuple(block), finding)
     before = _copied(args)
-    checks = Checks(geometry)
-    fatal: list[Finding] = []
-    typed = None
     try:
-        typed = infer(source, geometry, arguments, plain_calls=function is kernel)
-        run(typed, geometry, arguments, checks)
+        program = infer(source, geometry, arguments, plain_calls=function is kernel)
+    except KernelError as error:
+        return _nothing_ran(title, geometry.grid, geometry.block, error.finding)
+    arrays = {a.name: a.value.memory for a in arguments if isinstance(a.value, Array)}
+    checks = Checks(geometry, list(arrays.values()), {arrays[name] for name in program.stored})
+    fatal: list[Finding] = []
+    try:
+        run(program, geometry, arguments, checks)
     except KernelError as error:
         fatal.append(error.finding)
     findings = [*checks.findings.values(), *fatal]
@@ -53,9 +58,13 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
         [_access(count) for count in counts],
         checks.reads,
         checks.writes,
-        _Replay(typed, geometry, before),
+        _Replay(program, geometry, before),
         fatal[0] if fatal else None,
     )
+
+
+def _nothing_ran(title: str, grid: tuple, block: tuple, finding: Finding) -> Report:
+    return Report(title, grid, block, [finding], [], 0, 0, lambda line, warp, file: [], finding)
 
 
 def _tuple(extents) -> tuple:
@@ -93,30 +102,24 @@ def _access(count: Count) -> Access:
 class _Replay:
     """Runs the kernel again to see one block's requests; keeps those of the last block."""
 
-    def __init__(self, typed: Typed | None, grid: Grid | None, before: tuple):
-        self.typed, self.grid, self.before = typed, grid, before
+    def __init__(self, program: Program, grid: Grid, before: tuple):
+        self.program, self.grid, self.before = program, grid, before
         self.recorder: Recorder | None = None
 
     def __call__(self, line: int, warp: int, file: str | None) -> list[Request]:
-        if self.typed is None or self.grid is None:
-            return []
-        warps = -(-self.grid.threads // WARP)
+        warps = warps_in(self.grid.threads)
         if not 0 <= warp < warps * self.grid.blocks:
             raise ValueError(f"the launch has {warps * self.grid.blocks:,} warps, counted from 0; got {warp}")
         block, within = divmod(warp, warps)
         if self.recorder is None or self.recorder.block != block:
-            self.recorder = self._record(self.typed, self.grid, block)
-        return self.recorder.requests.get((file or self.typed.source.file, line, within), [])
+            self.recorder = self._record(block)
+        return self.recorder.requests.get((file or self.program.typed.source.file, line, within), [])
 
-    def _record(self, typed: Typed, grid: Grid, block: int) -> Recorder:
-        recorder = Recorder(block)
-        arguments = bind(typed.source, _copied(self.before))
-        arrays = [a.value.memory for a in arguments if isinstance(a.value, Array)]
-        try:
-            infer(typed.source, grid, arguments, plain_calls=True)  # marks what is loaded and stored
-            talk = any(memory.loaded and memory.stored for memory in arrays)
-            parts = [part for part in chunks(grid, waits(typed)) if part[0] <= block] if talk else [(block, 1)]
-            run(typed, grid, arguments, recorder, parts)
-        except KernelError:
-            pass  # the report has it already
+    def _record(self, block: int) -> Recorder:
+        recorder, program, grid = Recorder(block), self.program, self.grid
+        parts = [(block, 1)]
+        if program.loaded & program.stored:  # what one block writes another one may read
+            parts = [part for part in chunks(grid, waits(program.typed)) if part[0] <= block]
+        with suppress(KernelError):  # the report has it already
+            run(program, grid, bind(program.typed.source, _copied(self.before)), recorder, parts)
         return recorder

@@ -4,19 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = (
-    "out-of-bounds",
-    "race",
-    "barrier-divergence",
-    "uninitialised-read",
-    "shuffle",
-    "index-type",
-    "shared-memory-limit",
-    "endless-loop",
-    "unsupported",
-    "launch",
-)
-
 
 @dataclass(eq=False, frozen=True)
 class Site:
@@ -33,7 +20,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a kernel. `kind` is one of KINDS; line and column count from 1."""
+    """One thing that is wrong with a kernel; line and column count from 1.
+
+    kind: 'out-of-bounds', 'race', 'barrier-divergence', 'uninitialised-read', 'shuffle', 'index-type',
+    'shared-memory-limit', 'endless-loop', 'unsupported' or 'launch'.
+    """
 
     kind: str
     message: str

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from studylib.gpu import device
-from studylib.gpu.launch import launch
+from studylib.gpu.emulator.launch import launch
 
 VARIABLE = "STUDYLIB_GPU"
 # The functions of numba.cuda that touch a device, and what replaces them.

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from studylib import gpu
-from studylib.gpu.compiler import assembled, to_ptx
+from studylib.gpu.compiler import ptxas
+from studylib.gpu.compiler.compile import assembled, to_ptx
+from studylib.gpu.compiler.compiled import Compiled
 from studylib.grading import fence, isolation
 from studylib.grading.child import CAN_FORK, Child, write_all
 from studylib.grading.isolation import COMPILE, ended
@@ -28,14 +30,14 @@ class CompilerEnded(ValueError):
 
 def compile_apart(
     kernel: Any, *args: Any, cc: tuple[int, int], block: int | tuple[int, ...], dynamic_shared_bytes: int
-) -> gpu.Compiled:
+) -> Compiled:
     """gpu.compile behind the fence; where there is no fork, which is Windows, here.
 
     Raises what gpu.compile raises, and CompilerEnded.
     """
     if not CAN_FORK:
         return gpu.compile(kernel, *args, cc=cc, block=block, dynamic_shared_bytes=dynamic_shared_bytes)
-    gpu.ptxas.find()
+    ptxas.find()
 
     def run(report: int) -> None:
         isolation.limit(COMPILE)

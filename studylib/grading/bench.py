@@ -15,11 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from studylib import gpu, kernels
+from studylib import files, gpu, kernels
 from studylib.grading.mismatches import close
 from studylib.grading.verdict import digest_of
 from studylib.kernels import Exercise
-from studylib.kernels.stubs import replace
 
 WARM_UP, REPEATS = 3, 21
 COPIED = 1 << 28  # bytes that are copied to see what the memory can do
@@ -142,7 +141,7 @@ def main(names: list[str], out: Path) -> str:
     out.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text(encoding="utf-8"))["kernels"] if path.exists() else {}
     data = machine | {"kernels": before | {row.exercise: asdict(row) for row in rows}}
-    replace(path, json.dumps(data, indent=1) + "\n")
+    files.replace(path, json.dumps(data, indent=1) + "\n")
     return f"{show(path)}\nwrote {path}"
 
 

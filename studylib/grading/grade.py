@@ -14,14 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from studylib import kernels
+from studylib import files, kernels
 from studylib.grading import isolation, seed
 from studylib.grading.child import CAN_FORK, Child
 from studylib.grading.hand_ins import Job
 from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
 from studylib.grading.source import Refused, read_file
 from studylib.grading.verdict import Verdict, judge
-from studylib.kernels.stubs import replace
 
 MISSING = "not handed in"
 
@@ -38,6 +37,14 @@ class Grade:
     def state(self) -> str:
         """'passed', 'failed', 'not attempted' or 'not handed in'."""
         return self.verdict.state if self.verdict.stages else MISSING
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A text that was read once, to be judged as it was then, and the key of its result."""
+
+    text: str
+    key: str
 
 
 @dataclass
@@ -67,8 +74,8 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
             while waiting and len(running) < workers:
                 job = waiting.pop()
                 kept = _kept(job, out, version)
-                if isinstance(kept, str):
-                    running.append(_Running(job, _judging(job), kept))
+                if isinstance(kept, _Waiting):
+                    running.append(_Running(job, _judging(job, kept.text), kept.key))
                 else:
                     bar.update()
                     yield kept
@@ -98,9 +105,9 @@ def _warm_up() -> None:
     gc.freeze()  # a collection in a child would copy all that it shares with this process
 
 
-def _judging(job: Job) -> Child:
+def _judging(job: Job, text: str) -> Child:
     assert job.path is not None
-    return judging(job.exercise, job.path, job.folder, quiet=True, pictures=True)
+    return judging(job.exercise, job.path, text, quiet=True, pictures=True)
 
 
 def _finish(task: _Running) -> Grade:
@@ -124,8 +131,8 @@ def _place(job: Job, out: Path) -> Path:
     return out / "results" / job.participant / f"{job.exercise}.json"
 
 
-def _kept(job: Job, out: Path, version: str) -> Grade | str:
-    """What needs no process: a result of an earlier run, a file that is missing or cannot be read. Or the result's key."""
+def _kept(job: Job, out: Path, version: str) -> Grade | _Waiting:
+    """What needs no process: a result of an earlier run, a file that is missing or cannot be read."""
     week = kernels.load(job.exercise).week
     if job.path is None:
         notes = [job.instead] if job.instead else []
@@ -141,7 +148,7 @@ def _kept(job: Job, out: Path, version: str) -> Grade | str:
             return Grade(job.participant, Verdict.from_dict(found["verdict"]), bytes.fromhex(found["picture"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return key
+    return _Waiting(text, key)
 
 
 def result_key(text: str, version: str) -> str:
@@ -152,4 +159,4 @@ def _keep(task: _Running, found: Grade, out: Path) -> None:
     path = _place(task.job, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = {"key": task.key, "verdict": found.verdict.as_dict(), "picture": found.picture.hex()}
-    replace(path, json.dumps(data))
+    files.replace(path, json.dumps(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Group
@@ -67,10 +68,17 @@ def graded(path: Path) -> dict[str, dict[str, str]]:
     return people
 
 
-def table(people: dict[str, dict[str, str]], borrowed: dict[str, str] | None = None) -> Group:
-    """A row for each participant and week: a bar, and each exercise with its mark. borrowed: names to mark."""
+def table(
+    people: dict[str, dict[str, str]],
+    borrowed: dict[str, str] | None = None,
+    gaps: Mapping[str, tuple[int, int]] | None = None,
+) -> Group:
+    """A row for each participant and week: a bar, and each exercise with its mark. borrowed: names to mark.
+
+    gaps: by week, how many of the meeting's notebook are passed, of how many; None leaves the column out.
+    """
     found = Table(box=None, pad_edge=False)
-    for heading in ("", "week", "", "passed", "exercises"):
+    for heading in ("", "week", "", "passed", *(["gaps"] if gaps is not None else []), "exercises"):
         found.add_column(heading)
     for person, states in people.items():
         for number, week in enumerate(kernels.weeks()):
@@ -83,5 +91,8 @@ def table(people: dict[str, dict[str, str]], borrowed: dict[str, str] | None = N
                 text.append(f"{mark} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  ", style)
             # What a name holds is no mark-up, and no command to the terminal.
             name = "" if number else "".join(c if c.isprintable() else "?" for c in person)
-            found.add_row(Text(name), str(int(week[:2])), bar, f"{done} of {len(names)}", text)
+            own_gaps = []
+            if gaps is not None:
+                own_gaps = ["{} of {}".format(*gaps[week]) if week in gaps else ""]
+            found.add_row(Text(name), str(int(week[:2])), bar, f"{done} of {len(names)}", *own_gaps, text)
     return Group(found, Text("✓ passed   ✗ not yet   · not attempted   ? no file", "dim"))

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from studylib import files
 from studylib.kernels import load
-from studylib.kernels.stubs import EXERCISES, replace
+from studylib.kernels.stubs import EXERCISES
 
 RECORD = EXERCISES / ".study.json"
 
@@ -31,7 +32,7 @@ def read(path: Path = RECORD) -> dict[str, Any]:
 
 def write(record: dict[str, Any], path: Path = RECORD) -> None:
     """Replaces the record."""
-    replace(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    files.replace(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def next_hint(name: str, path: Path = RECORD) -> tuple[tuple[str, ...], int]:

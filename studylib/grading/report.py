@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 from jinja2 import Environment
 from markupsafe import Markup
 
-from studylib import kernels
+from studylib import files, kernels
 from studylib.grading.card import is_word_for_word, page
 from studylib.grading.grade import MISSING, Grade
 from studylib.grading.hand_ins import MARKER, file_names
 from studylib.grading.verdict import display_path
-from studylib.kernels.stubs import EXERCISES, replace
+from studylib.kernels.stubs import EXERCISES
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
 MARKS = {"passed": "✓", "failed": "✗", "not attempted": "·", MISSING: " "}
@@ -65,7 +65,7 @@ def begin(out: Path) -> list[str]:
         pages = [name for name in found if Path(name).name == name and name.endswith(".html")]
     except (OSError, ValueError, KeyError, TypeError):
         pages = []
-    replace(out / MARKER, json.dumps({"pages": pages}))
+    files.replace(out / MARKER, json.dumps({"pages": pages}))
     return pages
 
 
@@ -100,7 +100,7 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
             if grade.state != MISSING
         ]
         missing = [(g.verdict.exercise, _reason(g)[1]) for g in own if g.state == MISSING and _reason(g)[1]]
-        replace(
+        files.replace(
             out / "participants" / f"{pages[person]}.html",
             PERSON.render(style=Markup(STYLE), person=person, cards=cards, missing=missing),
         )
@@ -109,10 +109,10 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
     for name in stale:
         if name.casefold() not in written:
             (out / "participants" / name).unlink(missing_ok=True)
-    replace(out / MARKER, json.dumps({"pages": kept}))
-    replace(out / "report.html", _overview(people, pages))
-    replace(out / "grades.csv", _csv(grades))
-    replace(out / "junit.xml", _junit(grades))
+    files.replace(out / MARKER, json.dumps({"pages": kept}))
+    files.replace(out / "report.html", _overview(people, pages))
+    files.replace(out / "grades.csv", _csv(grades))
+    files.replace(out / "junit.xml", _junit(grades))
     return [out / "report.html", out / "grades.csv", out / "junit.xml"]
 
 

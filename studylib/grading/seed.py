@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 
+from studylib import files
 from studylib.kernels.stubs import EXERCISES
 
 OWN = EXERCISES / ".study.seed"  # of this clone, for `study check`
@@ -26,28 +26,14 @@ def key() -> bytes:
     """The key in its file; makes both if there is none. Raises ValueError for a file that holds something else."""
     path = _place.get()
     if not path.exists():
-        _make(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.create(path, secrets.token_hex(BYTES) + "\n")
     found = path.read_text(encoding="ascii", errors="replace").strip()
     if len(found) != 2 * BYTES or set(found) - set("0123456789abcdef"):
         raise ValueError(
             f"{path} does not hold a key of {2 * BYTES} hexadecimal digits: delete it, and a new one is made"
         )
     return bytes.fromhex(found)
-
-
-def _make(path: Path) -> None:
-    """Writes a key as a whole or not at all; where two begin at once, the first one's stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(secrets.token_hex(BYTES) + "\n", encoding="ascii")
-    beside.chmod(0o600)
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        os.replace(beside, path)
-    beside.unlink(missing_ok=True)
 
 
 def draws(digest: str) -> np.random.Generator:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from studylib import gpu
-from studylib.gpu.source import Source, display_name
+from studylib.gpu.language.source import Source, display_name
 from studylib.grading import seed
 from studylib.grading.apart import compile_apart
 from studylib.grading.budget import judge_budget
@@ -111,14 +111,14 @@ def judge(
     kernel=None,
     *,
     path: Path | None = None,
-    inside: Path | None = None,
+    text: str | None = None,
     ccs: tuple[tuple[int, int], ...] = ((8, 0),),
     compile_wrong: bool = True,
 ) -> Verdict:
     """The verdict on a kernel, or on that of a file (by default the participant's, in exercises/).
 
     ccs: compute capabilities that it is compiled for. compile_wrong: whether also a kernel that is not right is compiled,
-    which takes most of the time. inside: the folder that the file must lie in. The inputs, and some of their sizes, are
+    which takes most of the time. text: of the file, by default read from it. The inputs, and some of their sizes, are
     drawn from the submission's hash and a key that the grader keeps (see `seed`): no file can be made to fit them, and the
     same file always meets the same ones.
     Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
@@ -130,11 +130,11 @@ def judge(
     path = path or EXERCISES / exercise.week / f"{exercise.name}.py"
     verdict = Verdict(exercise.name, exercise.week, display_path(path), 1, "", False, [])
     try:
-        submission = take(read_file(path, inside), exercise.name, path)
+        submission = take(read_file(path) if text is None else text, exercise.name, path)
     except Refused as error:
         verdict.stages = [Stage("imports", FAILED, str(error))]
         return verdict
-    verdict.notes = [*_notes(exercise, submission.tree), *submission.dropped]
+    verdict.notes = [*_notes(exercise, submission.tree), *submission.notes]
     verdict.stages = [Stage("imports", PASSED)]
     return _judge(exercise, submission.kernel, verdict, submission.digest, ccs, compile_wrong, compile_apart)
 

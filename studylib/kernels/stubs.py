@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from textwrap import indent
 
+from studylib import files
 from studylib.kernels.exercise import FOLDER, Exercise, load, names, weeks
 
 EXERCISES = FOLDER.parents[1] / "exercises"
@@ -87,19 +87,9 @@ def build(folder: Path = EXERCISES) -> tuple[list[Path], list[Path]]:
             if now is not None and path.suffix == ".py" and not is_untouched(now):
                 refused.append(path)
                 continue
-            replace(path, text)
+            files.replace(path, text)
             written.append(path)
     return written, refused
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file so that an interruption leaves the old one or the new one.
-
-    What UTF-8 cannot hold, such as half a character in a name or in an error's text, is written as an escape.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    os.replace(beside, path)
 
 
 def mutated(exercise: Exercise, old: str | None, new: str) -> str:

@@ -10,6 +10,7 @@ UNITS = {
     "K": "1e3", "k": "1e3", "KB": "1e3", "M": "1e6", "MB": "1e6", "million": "1e6",
     "G": "1e9", "B": "1e9", "GB": "1e9", "billion": "1e9",
 }  # fmt: skip
+NOISE = Decimal("1e-14")  # as a share of a float: what the last bits of a few operations make
 NUMBER = re.compile(r"(?P<about>[~≈]\s*)?(?P<digits>-?(\d[\d,]*)?(\.\d+)?)(?P<gap>\s*)(?P<suffix>.*)", re.DOTALL)
 
 
@@ -73,6 +74,8 @@ class Printed:
         return f"{shown:,}{self.suffix}"
 
     def _in_units(self, computed: float) -> Decimal:
-        # Twelve digits: 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.
-        exact = Decimal(computed) if isinstance(computed, int) else Decimal(f"{computed:.12g}")
-        return exact / self.unit
+        if isinstance(computed, int):
+            return Decimal(computed) / self.unit
+        # 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.
+        exact, short = Decimal(float(computed)), Decimal(f"{computed:.12g}")
+        return (short if abs(short - exact) <= NOISE * abs(exact) else exact) / self.unit

@@ -145,6 +145,12 @@ def has_error(page: Page) -> bool:
     return page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() > 0
 
 
+def save(page: Page) -> None:
+    """Save what is open, and wait until it is saved."""
+    page.keyboard.press("Control+s")
+    page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)
+
+
 @contextmanager
 def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
     """A page of a browser without a window."""

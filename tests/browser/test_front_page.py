@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from studylib import course as courses
-from studylib.course import files, front
+from studylib import files
+from studylib.course import front, meeting
 from tests.browser.lab import PATIENCE, TOKEN, Lab, browser_page, copy_course
 from tests.course.conftest import on
 
@@ -59,7 +60,8 @@ def test_the_exercises_open_beside_the_notebook(page):
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=SECONDS)
     page.wait_for_selector(".jp-FileEditor:visible .cm-line", timeout=SECONDS)
     names = courses.load(files.ROOT).week(WEEK).exercises
-    assert page.locator(TABS).all_inner_texts() == [f"{WEEK}.ipynb", *(f"{name}.py" for name in names)]
+    opened = meeting.opened(files.ROOT, WEEK).rpartition("/")[2]
+    assert page.locator(TABS).all_inner_texts() == [opened, *(f"{name}.py" for name in names)]
     notebook, exercise = (page.locator(s).first.bounding_box() for s in (".jp-Notebook", ".jp-FileEditor:visible"))
     assert notebook["x"] + notebook["width"] <= exercise["x"] and notebook["width"] > 400 < exercise["width"]
 
@@ -89,7 +91,7 @@ def test_the_exercises_leave_the_notebook_half_of_a_small_screen(page):
     page.locator(".jp-MarkdownViewer a", has_text="with its exercises").first.click()
     page.wait_for_url(f"**/lab/workspaces/{WEEK}*", timeout=SECONDS)
     page.wait_for_selector(".jp-FileEditor:visible .cm-line", timeout=SECONDS)
-    page.wait_for_selector(".jp-OutputArea-output table", timeout=SECONDS)
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=SECONDS)
     assert not page.locator(".jp-FileBrowser").is_visible()
     assert page.locator(".jp-Notebook").first.bounding_box()["width"] >= 680
 

@@ -1,11 +1,11 @@
 """Every week's notebook as a participant meets it: opened in JupyterLab in a browser and run from the menu."""
 
+import nbformat
 import pytest
 
 from studylib.course import notebooks
 from tests.browser.lab import (
     OVERFLOW,
-    PATIENCE,
     ROOT,
     Lab,
     all_numbered,
@@ -13,6 +13,7 @@ from tests.browser.lab import (
     copy_course,
     has_error,
     photograph,
+    save,
 )
 
 pytestmark = pytest.mark.browser
@@ -38,7 +39,7 @@ def page():
 
 @pytest.mark.parametrize("week", notebooks.weeks())
 def test_runs_from_the_menu_without_error_warning_or_overflow(week, lab, course, page):
-    """Also: saving leaves the .py, which people review, as it was."""
+    """Also: saving leaves the .py, which people review, as it was, and all that the notebook says of itself."""
     path = f"weeks/{week}/{week}.ipynb"
     scripts, requests = [], []
     page.on("pageerror", lambda error: scripts.append(str(error)))
@@ -61,8 +62,11 @@ def test_runs_from_the_menu_without_error_warning_or_overflow(week, lab, course,
     assert not [url for url in requests if not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:"))]
     save(page)
     assert (course / path).with_suffix(".py").read_text() == notebooks.find(week).read_text()
+    assert metadata(course / path) == metadata(ROOT / path)
 
 
-def save(page):
-    page.keyboard.press("Control+s")
-    page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)
+def metadata(path):
+    """The notebook's and its cells' metadata, but the version of Python."""
+    notebook = nbformat.read(path, 4)
+    notebook.metadata.language_info.version = ""
+    return notebook.metadata, [(cell.id, cell.cell_type, cell.metadata) for cell in notebook.cells]

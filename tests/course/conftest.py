@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from studylib.course import files, notebooks, topic
+from studylib import files
+from studylib.course import notebooks, topic
 
 WEEK = """# %% [markdown]
 # # Small

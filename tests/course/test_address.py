@@ -1,6 +1,7 @@
 """The repository's address stands in group.toml, and badges and set-up cells follow it."""
 
 import os
+import re
 import runpy
 import site
 import subprocess
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from studylib.course import address, notebooks
+from studylib.course import address, files, notebooks
 
 ADDRESS = "https://github.com/some-group/cnns"
 
@@ -61,9 +62,25 @@ def test_a_notebook_without_them_gets_them_and_its_twin_waits_to_be_executed(cou
     stored = twin.read_text()
     assert address.dress_week(source, ADDRESS)
     title, setup, last = notebooks.read(source).cells
-    assert title.source == f"# Week 1: toy\n\n{address.badges('01_toy', ADDRESS)}\n\nText."
+    assert title.source == f"# Week 1: toy\n\n{address.badges('weeks/01_toy/01_toy.ipynb', ADDRESS)}\n\nText."
     assert setup.source == address.setup("01_toy", ADDRESS) and setup.metadata.tags == ["remove-cell"]
     assert last.source == "print(1)" and twin.read_text() == stored
+
+
+def test_where_a_week_has_gaps_the_badges_open_the_participants_notebook(course):
+    source = course / "weeks" / "01_toy" / "01_toy.py"
+    assert "blob/main/weeks/01_toy/01_toy.ipynb" in source.read_text()
+    source.write_text(source.read_text() + "\n# %%\n# BEGIN SOLUTION, 2 minutes: x\nx = 1\n# END SOLUTION\n\n# %%\nx\n")
+    assert address.dress_week(source, ADDRESS)
+    assert "blob/main/exercises/01_toy/meeting.ipynb" in source.read_text()
+    assert "main?urlpath=lab/tree/exercises/01_toy/meeting.ipynb" in source.read_text()
+
+
+def test_the_badges_pictures_are_found_from_both_notebooks(course):
+    (line,) = [line for line in (course / "weeks/01_toy/01_toy.py").read_text().splitlines() if "Open in" in line]
+    for folder in ("weeks", "exercises"):
+        for picture in re.findall(r"!\[[^]]*\]\(([^)]*)\)", line):
+            assert (files.ROOT / folder / "02_resnext_gpu1" / picture).is_file()
 
 
 def run_cell(monkeypatch, folder):

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from studylib import course
-from studylib.course import claims, files
+from studylib import course, files
+from studylib.course import claims
 from tests.course.conftest import on
 
 TOPIC = "weeks/01_groups/resnext/topic.toml"

@@ -53,6 +53,13 @@ def test_only_the_hour_that_is_on_is_spread_out(week):
     assert "The meeting is over." in over and "Kernels" not in over
 
 
+def test_it_names_the_notebook_to_open(week, group):
+    assert "(weeks/01_groups/01_groups.ipynb); Ctrl-C" in shown(week, 0)
+    (group / "exercises" / "01_groups").mkdir(parents=True)
+    (group / "exercises" / "01_groups" / "meeting.ipynb").touch()
+    assert "(exercises/01_groups/meeting.ipynb); Ctrl-C" in shown(week, 0)
+
+
 def test_every_real_meeting_fits_a_terminal_of_24_lines():
     from studylib.course import group
 

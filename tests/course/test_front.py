@@ -5,10 +5,11 @@ import json
 import re
 import shutil
 
+import nbformat
 import pytest
 
 from studylib import course as courses
-from studylib.course import front
+from studylib.course import front, meeting
 from studylib.kernels import stubs
 from tests.course.conftest import on
 
@@ -25,17 +26,48 @@ def everything(group):
     with (group / "weeks" / WEEK / "gpu" / "topic.toml").open("a") as file:
         file.write('\n[claim]\nowner = "Ada Lovelace"\ndate = 2026-11-02\n')
     shutil.copytree(stubs.EXERCISES / WEEK, group / "exercises" / WEEK)
+    (group / "exercises" / WEEK / meeting.NAME).unlink(missing_ok=True)
     return courses.load(group)
+
+
+@pytest.fixture
+def gapped(everything):
+    """The participants' notebook of that week, with two gaps, one of them passed."""
+    open_ = "...  # your turn, 2 minutes: x"
+    cells = [
+        nbformat.v4.new_code_cell("x = 1", id="a", metadata={"gap": {"check": "b"}}),
+        nbformat.v4.new_code_cell("x", id="b", execution_count=1),
+        nbformat.v4.new_code_cell(open_, id="c", metadata={"gap": {"check": "d"}}),
+        nbformat.v4.new_code_cell("x", id="d", execution_count=1),
+    ]
+    path = meeting.place(everything.root, WEEK)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
 
 
 def test_todays_and_the_next_meeting_come_first_and_a_past_one_never(everything):
     assert "## Today: week 1, Week of grouped" in front.page(everything, "", {}, on(2))
     page = front.page(everything, "", {}, on(3))
-    assert f"## Next meeting: week 2, Week of gpu\n\nMonday 9 November 2026\n\n[notebook]({WEEK}/{WEEK}.ipynb)" in page
+    assert (
+        f"## Next meeting: week 2, Week of gpu\n\nMonday 9 November 2026\n\n[notebook](../weeks/{WEEK}/{WEEK}.ipynb)"
+        in page
+    )
     assert "- Hour 3: All of gpu (Ada Lovelace)" in page and "| **2** | **Monday 9 November 2026** |" in page
     after = front.page(everything, "", {}, on(20))
     assert "\n\nNew here? Begin with week 1" in after and "study group init" in after
     assert "Monday 9 November 2026 was the last one" in after
+
+
+def test_where_a_week_has_gaps_the_participants_notebook_is_opened_and_its_gaps_are_counted(everything, gapped):
+    page = front.page(everything, "", {}, on(3))
+    assert page.count(f"[notebook](../exercises/{WEEK}/meeting.ipynb)") == 3 and f"{WEEK}/{WEEK}.ipynb" not in page
+    assert "**Week 2**, 1 of 2 gaps of its [notebook]" in page
+    layout = front.workspace(everything.week("2"))["data"]
+    path = f"exercises/{WEEK}/meeting.ipynb"
+    assert layout[f"notebook:{path}"]["data"]["path"] == path and len(layout) == 5
+    assert layout["file-browser-filebrowser:cwd"]["path"] == f"exercises/{WEEK}"
+    gapped.write_text("{")
+    assert "gaps" not in front.page(everything, "", {}, on(3))  # a damaged file is no reason not to start
 
 
 def test_my_topics_are_mine(everything):

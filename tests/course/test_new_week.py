@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from studylib import course
-from studylib.course import files, new_week, notebooks
-from tests.course.test_group_commands import files_in
+from studylib import course, files
+from studylib.course import new_week, notebooks
+from tests.cli.test_group_commands import files_in
 from tests.weeks import checks
 
 

@@ -1,13 +1,17 @@
 """Notebooks run from their source with this interpreter, and what is stored of a run does not change by itself."""
 
+import base64
 import os
+import platform
 import signal
 import sys
+import tomllib
 
 import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
+from studylib import files
 from studylib.course import notebooks
 
 
@@ -52,10 +56,39 @@ def test_save_stores_an_executed_twin_and_a_second_save_changes_nothing(course, 
     assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
     assert code[2].outputs[0].text.splitlines()[1] == "fast 0 01_small" and "\r" not in code[2].outputs[0].text
     assert set(stored.metadata) == {"jupytext", "kernelspec", "language_info"}
-    assert stored.metadata.language_info == {"name": "python"}
+    assert stored.metadata.language_info.version == platform.python_version()
     assert {key for cell in stored.cells for key in cell.metadata} == {"tags"}
     assert notebooks.save("01_small") is False
     assert twin.read_bytes() == first
+
+
+def test_another_version_of_python_alone_changes_nothing(course, source):
+    notebooks.save("01_small")
+    twin = source.with_suffix(".ipynb")
+    stored = twin.read_text(encoding="utf-8").replace(
+        f'"version": "{platform.python_version()}"', '"version": "3.12.99"'
+    )
+    twin.write_text(stored, encoding="utf-8")
+    assert notebooks.save("01_small") is False and twin.read_text(encoding="utf-8") == stored
+    replace(source, "1 + 1", "1 + 2")
+    notebooks.save("01_small")
+    assert nbformat.read(twin, 4).metadata.language_info.version == platform.python_version()
+
+
+@pytest.mark.parametrize("drawn", [0, 1], ids=["first", "after a figure"])
+def test_in_the_courses_style_no_picture_holds_the_version_that_drew_it(source, drawn):
+    """A new release of matplotlib alone should not change it."""
+    figure = "# %%\nplt.figure(figsize=(1, 1))\nplt.plot([1, 2])\nplt.show()\n"
+    style = "# %%\nfrom studylib import plots\n\nplots.use_style()\n"
+    source.write_text("\n".join(["# %%\nimport matplotlib.pyplot as plt\n", *[figure] * drawn, style, figure]))
+    notebooks.store(source)
+    shown = [output.data["image/png"] for cell in outputs(source.with_suffix(".ipynb")) for output in cell]
+    assert [b"Software" in base64.b64decode(png) for png in shown] == [True] * drawn + [False]
+
+
+def test_what_jupyterlab_obeys_is_what_is_stored():
+    jupytext = tomllib.loads((files.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["jupytext"]
+    assert {name: jupytext[name] for name in notebooks.PAIRED} == notebooks.PAIRED
 
 
 def test_a_kernel_is_not_interrupted_when_all_is_well(course, monkeypatch):
@@ -72,6 +105,16 @@ def test_save_leaves_the_source_as_jupyterlab_writes_it(course, source):
     before = source.read_text()
     notebooks.save("01_small")
     assert source.read_text() == notebooks.as_source(notebooks.read_twin(source.with_suffix(".ipynb"))) != before
+
+
+def test_a_folded_cell_stays_folded_through_both_files(course, source):
+    """The filter of pyproject.toml lets the fold through."""
+    replace(source, "# %%\n1 + 1", '# %% jupyter={"source_hidden": true}\n1 + 1')
+    notebooks.save("01_small")
+    stored = notebooks.read_twin(source.with_suffix(".ipynb"))
+    assert [notebooks.is_folded(cell) for cell in stored.cells] == [False] * 6 + [True]
+    assert stored.cells[-1].metadata == {"jupyter": {"source_hidden": True}}
+    assert '# %% jupyter={"source_hidden": true}\n1 + 1' in source.read_text()
 
 
 def test_ignored_output_is_made_anew_only_after_a_change_at_or_before_it(course, source):

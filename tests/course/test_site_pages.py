@@ -101,3 +101,21 @@ def test_a_missing_package_is_named(everything, monkeypatch):
     monkeypatch.setattr(site, "NEEDED", ("sphinx", "no-such-package"))
     with pytest.raises(ValueError, match=r"^the site needs no-such-package: run `make lab`"):
         site.build(on(3), everything.root)
+
+
+def test_a_notebooks_page_folds_what_is_folded_and_the_solutions_of_gaps():
+    solved = "def f(x):\n    # BEGIN SOLUTION, 2 minutes: `x` < 3 twice\n    return 2 * x\n    # END SOLUTION"
+    cells = [
+        nbformat.v4.new_markdown_cell("# Week 1", id="title"),
+        nbformat.v4.new_code_cell(solved, id="gap"),
+        nbformat.v4.new_code_cell("assert f(1) == 2", id="check"),
+        nbformat.v4.new_code_cell("plot()", id="plot", metadata={"jupyter": {"source_hidden": True}, "tags": ["x"]}),
+    ]
+    page = pages.notebook_page(nbformat.v4.new_notebook(cells=cells))
+    nbformat.validate(page)
+    gap, solution, check, plot = page.cells[1:]
+    assert gap.source == "def f(x):\n    ...  # your turn, 2 minutes: `x` < 3 twice"
+    assert solution.cell_type == "markdown" and "```python\nreturn 2 * x\n```" in solution.source
+    assert solution.source.startswith("<details><summary>Solution: <code>x</code> &lt; 3 twice</summary>")
+    assert check.source == "assert f(1) == 2" and check.metadata == {}
+    assert plot.metadata.tags == ["x", "hide-input"]

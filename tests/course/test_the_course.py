@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from studylib import course, kernels, ledger
-from studylib.course import claims, files, group
+from studylib import course, files, kernels, ledger
+from studylib.course import claims, group, toml_files
 
 COURSE = course.load()
 # The group's page, by area: what an entry's arXiv number or link must have.
@@ -83,17 +83,17 @@ def test_what_group_toml_has_in_comments_can_be_switched_on(tmp_path):
     text = (files.ROOT / "group.toml").read_text(encoding="utf-8")
     switched = re.sub(r"^# (?=(time|place|link) = )", "", text, flags=re.MULTILINE)
     (tmp_path / "group.toml").write_text(switched, encoding="utf-8")
-    files.read(group.Group, tmp_path / "group.toml")
+    toml_files.read(group.Group, tmp_path / "group.toml")
 
 
 def test_claims_rest_on_a_history_that_git_can_tell():
     """Nothing is claimed in the future, and what is claimed can be asked about."""
     if not claims.has_git(files.ROOT):
         pytest.skip("no git repository, as in an archive of the sources")
-    from studylib.course import commands
+    from studylib.cli.terminal import now
 
     for topic in COURSE.topics:
-        claims.standing(topic, commands._now())
+        claims.standing(topic, now())
 
 
 def test_codeowners_is_what_the_claims_say():

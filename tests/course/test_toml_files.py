@@ -1,4 +1,4 @@
-"""A file is read strictly, edited with its comments kept, and replaced whole or not at all."""
+"""A file is read strictly and edited with its comments kept."""
 
 import datetime
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studylib.course import files
+from studylib.course import toml_files
 
 
 @dataclass
@@ -23,7 +23,7 @@ def path(tmp_path):
 
 def test_what_follows_from_the_place_is_given_and_not_read(path):
     path.write_text("number = 3\nday = 2018-01-06")
-    assert files.read(Box, path, folder=path.parent) == Box(3, datetime.date(2018, 1, 6), path.parent)
+    assert toml_files.read(Box, path, folder=path.parent) == Box(3, datetime.date(2018, 1, 6), path.parent)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_what_follows_from_the_place_is_given_and_not_read(path):
 def test_a_mistake_is_named_with_file_and_field(path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"box\.toml.*{message}"):
-        files.read(Box, path, folder=path.parent)
+        toml_files.read(Box, path, folder=path.parent)
 
 
 def test_bytes_that_are_no_text_are_an_error_of_the_file(path):
     path.write_bytes(b"number = 3 # \xff")
-    for reading in (lambda: files.read(Box, path), lambda: files.document(path)):
+    for reading in (lambda: toml_files.read(Box, path), lambda: toml_files.document(path)):
         with pytest.raises(ValueError, match=r"box\.toml is not valid TOML"):
             reading()
 
@@ -54,34 +54,13 @@ def test_bytes_that_are_no_text_are_an_error_of_the_file(path):
 def test_a_merge_conflict_is_called_by_its_name(path):
     """Claims of one topic on two branches end in one, so that it is a participant who reads this."""
     path.write_text("number = 3\n<<<<<<< HEAD\nday = 2018-01-06\n=======\nday = 2018-01-07\n>>>>>>> other\n")
-    for reading in (lambda: files.read(Box, path), lambda: files.document(path)):
+    for reading in (lambda: toml_files.read(Box, path), lambda: toml_files.document(path)):
         with pytest.raises(ValueError, match=r"box\.toml is not valid TOML: line 2 .* two branches changed it"):
             reading()
 
 
 def test_an_edited_file_keeps_its_comments_and_order(path):
     path.write_text("# why\nnumber = 3  # three\n\nday = 2018-01-06\n")
-    document = files.document(path)
+    document = toml_files.document(path)
     document["number"] = 4
     assert document.as_string() == "# why\nnumber = 4  # three\n\nday = 2018-01-06\n"
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_a_replacement_that_is_cut_off_leaves_the_old_file_and_nothing_else(path, monkeypatch, error):
-    path.write_text("old")
-    written = Path.write_bytes
-
-    def half(self, content):
-        written(self, content[:3])
-        raise error
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(error):
-        files.replace(path, "new and longer")
-    assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
-
-
-def test_a_replaced_file_is_the_new_one(path):
-    files.replace(path, "naïve")
-    files.replace(path, b"later")
-    assert path.read_bytes() == b"later" and list(path.parent.iterdir()) == [path]

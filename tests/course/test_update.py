@@ -8,8 +8,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from studylib import files
 from studylib.cli import app
-from studylib.course import commands, files, update
+from studylib.cli import group as commands
+from studylib.course import update
 from tests.course.conftest import on
 
 BOOK, SOURCE = "weeks/01_small/01_small.ipynb", "weeks/01_small/01_small.py"
@@ -80,7 +82,7 @@ def bob(facilitator, tmp_path, monkeypatch):
     clone.git("config", "user.name", "Bob")
     clone.git("config", "user.email", "bob@example.org")
     monkeypatch.setattr(files, "ROOT", clone.root)
-    monkeypatch.setattr(commands, "_now", lambda: on(3))
+    monkeypatch.setattr(commands, "now", lambda: on(3))
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
     return clone
@@ -128,6 +130,15 @@ def test_an_exercise_of_mine_stays_and_an_untouched_one_is_renewed(facilitator, 
     assert bob.git("status", "--porcelain") == f" M {STUB}\n"
     assert "-new stub" in bob.git("diff", STUB)
     assert "run make lab again" in shown.output
+
+
+def test_a_meetings_notebook_of_mine_stays(facilitator, bob):
+    mine = "exercises/01_small/meeting.ipynb"
+    facilitator.commit({mine: "gaps\n"})
+    assert study_update().exit_code == 0 and bob.read(mine) == "gaps\n"
+    bob.write(**{mine: "my lines\n"})
+    facilitator.commit({mine: "new gaps\n"})
+    assert f"kept: {mine} is as you left it" in study_update().output and bob.read(mine) == "my lines\n"
 
 
 @pytest.mark.parametrize("staged", [False, True])

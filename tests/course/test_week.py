@@ -48,6 +48,18 @@ def test_the_notebook_asks_for_the_sheet_of_its_own_folder(load, tmp_path, monke
     assert course.sheet() == expected
 
 
+def test_the_participants_notebook_finds_the_sheet_of_its_week(load, tmp_path, monkeypatch):
+    load(GOOD)
+    for folder in ("weeks/03_paths", "exercises/03_paths"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "week.toml").rename(tmp_path / "weeks/03_paths/week.toml")
+    monkeypatch.chdir(tmp_path / "exercises" / "03_paths")
+    assert course.sheet(".").name == "03_paths" == course.sheet().folder.name
+    monkeypatch.chdir(tmp_path / "exercises")
+    with pytest.raises(FileNotFoundError, match="there is no week.toml: give the folder of a meeting"):
+        course.sheet(".")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -7,7 +7,7 @@ import pytest
 from buggy_kernels import launches
 
 from studylib import gpu
-from studylib.gpu import machine
+from studylib.gpu.emulator import machine
 
 
 def marks(kernel) -> set[tuple[str, int]]:

@@ -8,7 +8,7 @@ from correct_kernels import launches
 from numba import cuda
 
 from studylib import gpu
-from studylib.gpu import machine
+from studylib.gpu.emulator import machine
 
 NAMES = list(launches())
 

@@ -152,7 +152,7 @@ def test_again_gives_the_same_and_judges_only_what_changed(hand_in, solved, tmp_
     first = graded(folder, out)
     begun = []
     start = grade._judging
-    monkeypatch.setattr(grade, "_judging", lambda job: begun.append(job.participant) or start(job))
+    monkeypatch.setattr(grade, "_judging", lambda job, text: begun.append(job.participant) or start(job, text))
     again = graded(folder, out)
     assert not begun and {p: f.verdict.as_dict() for p, f in again.items()} == {
         p: f.verdict.as_dict() for p, f in first.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mutation import changes, kernel_of, passes
 
-from studylib.gpu import endless
+from studylib.gpu.emulator import endless
 from studylib.kernels import load, names
 
 EQUIVALENT = tomllib.loads(Path(__file__).with_name("equivalent_mutants.toml").read_text(encoding="utf-8"))[

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from studylib import gpu
 from studylib.grading.source import Refused, read_file, take
 
 HEAD = "from numba import cuda, float32\nimport numpy as np\nimport math\n"
@@ -15,7 +16,7 @@ def kernel(text, tmp_path):
 
 def run(text, tmp_path):
     out = np.zeros(4, np.float32)
-    kernel(text, tmp_path)[1, 4](np.arange(4, dtype=np.float32), out)
+    gpu.check(kernel(text, tmp_path), 1, 4, np.arange(4, dtype=np.float32), out)
     return out.tolist()
 
 
@@ -121,7 +122,7 @@ def test_a_patched_module_is_not_reached(tmp_path):
 )
 def test_an_import_that_is_not_needed_is_left_out_with_a_word(line, tmp_path):
     submission = take(f"{line}\n{HEAD}{BODY.format('a[i]')}", "k", tmp_path / "k.py")
-    assert submission.dropped == (f"line 1 is left out, because the kernel does not need it: {line}",)
+    assert submission.notes == (f"line 1 is left out, because the kernel does not need it: {line}",)
 
 
 def test_lone_carriage_returns_end_lines(tmp_path):

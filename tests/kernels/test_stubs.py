@@ -2,6 +2,7 @@
 
 import pytest
 
+from studylib import files
 from studylib.grading import proof
 from studylib.grading.verdict import judge
 from studylib.kernels import Mutant, exercise, find, load, names, stubs, weeks
@@ -80,7 +81,7 @@ def test_a_source_without_a_mark(mark, tmp_path):
 
 def prove(tmp_path, change):
     found = source(tmp_path, change)
-    stubs.replace(tmp_path / found.week / "README.md", stubs.readme(found.week))
+    files.replace(tmp_path / found.week / "README.md", stubs.readme(found.week))
     folder = tmp_path / "exercises" / found.week
     folder.mkdir(parents=True)
     (folder / "transpose.py").write_text(stubs.stub(found))

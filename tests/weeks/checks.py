@@ -1,5 +1,6 @@
 """What must be true of a stored notebook, as functions that return the problems they find."""
 
+import base64
 import difflib
 import itertools
 import re
@@ -41,7 +42,10 @@ def differences(source: Path) -> list[str]:
     """Cells that are not those of the .py: their order, kind, tags or text; the first lines that differ."""
     sides = []
     for notebook in load(source):
-        cells = [f"{cell.cell_type} {sorted(tags(cell))} {cell.id}\n{cell.source}" for cell in notebook.cells]
+        cells = [
+            f"{cell.cell_type} {sorted(tags(cell))} {cell.id} {cell.metadata.get('jupyter')}\n{cell.source}"
+            for cell in notebook.cells
+        ]
         sides.append("\n".join(cells).splitlines())
     found = difflib.unified_diff(*sides, source.name, source.with_suffix(".ipynb").name, lineterm="", n=0)
     return list(itertools.islice(found, 12))
@@ -89,14 +93,16 @@ def noise(source: Path) -> list[str]:
     found = [
         f"notebook metadata {key!r}" for key in stored.metadata.keys() - {"jupytext", "kernelspec", "language_info"}
     ]
-    if stored.metadata.get("language_info") != {"name": "python"}:
-        found.append("the version of the language")
-    if stored.metadata.get("kernelspec") != notebooks.KERNELSPEC:
-        found.append(f"kernelspec {stored.metadata.get('kernelspec')}")
+    own = notebooks.metadata(stored.metadata.get("language_info", {}).get("version", ""))
+    found += [
+        f"{key} {stored.metadata.get(key)}, expected {own[key]}" for key in own if stored.metadata.get(key) != own[key]
+    ]
     for number, cell in enumerate(stored.cells, 1):
-        found += [f"cell {number}: metadata {key!r}" for key in cell.metadata.keys() - {"tags"}]
+        found += [f"cell {number}: metadata {key!r}" for key in cell.metadata.keys() - {"tags", "jupyter"}]
         for output in cell.get("outputs", []):
             found += [f"cell {number}: a widget" for kind in output.get("data", {}) if "widget" in kind]
+            if b"Software" in base64.b64decode(output.get("data", {}).get("image/png", "")):
+                found.append(f"cell {number}: a picture with the version of what drew it: call plots.use_style()")
             if "\r" in output.get("text", ""):
                 found.append(f"cell {number}: a progress bar in several states")
     return found

@@ -1,7 +1,12 @@
 """Each check of a stored notebook passes a good one and finds the one thing that is wrong with a bad one."""
 
+import base64
+import io
+
 import nbformat
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from studylib.course import notebooks
 from tests.weeks import checks
@@ -87,6 +92,15 @@ def path_of(text):
     return show(stream(f"saved to {text}\n"))
 
 
+def picture(**entries):
+    """A PNG of one point with these entries of text, as a notebook stores it."""
+    text, file = PngInfo(), io.BytesIO()
+    for name, value in entries.items():
+        text.add_text(name, value)
+    Image.new("L", (1, 1)).save(file, "png", pnginfo=text)
+    return base64.b64encode(file.getvalue()).decode()
+
+
 WIDGET = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
 BAD = [
     (checks.differences, lambda n: n.cells.pop()),
@@ -105,7 +119,9 @@ BAD = [
     (checks.machine_paths, show(html("</td><td>'/root/course/data'</td>"))),
     (checks.machine_paths, lambda n: n.cells[2].update(source="open('/data/mnist/x')")),
     (checks.noise, lambda n: n.metadata.update(widgets={})),
-    (checks.noise, lambda n: n.metadata.language_info.update(version="3.11.7")),
+    (checks.noise, lambda n: n.metadata.language_info.pop("mimetype")),
+    (checks.noise, lambda n: n.metadata.jupytext.update(notebook_metadata_filter="-all")),
+    (checks.noise, show(nbformat.v4.new_output("display_data", data={"image/png": picture(Software="Matplotlib")}))),
     (checks.noise, lambda n: n.metadata.kernelspec.update(name="venv")),
     (checks.noise, lambda n: n.cells[2].metadata.update(execution={"iopub.execute_input": "2026"})),
     (checks.noise, show(nbformat.v4.new_output("display_data", data=WIDGET))),

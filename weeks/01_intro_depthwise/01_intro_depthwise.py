@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 1: what a convolution costs, and three ways to pay less
 #
-# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/01_intro_depthwise/01_intro_depthwise.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/01_intro_depthwise/01_intro_depthwise.ipynb)
+# [![Open in Colab](../../weeks/open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/01_intro_depthwise/01_intro_depthwise.ipynb) [![Open in Binder](../../weeks/open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/01_intro_depthwise/01_intro_depthwise.ipynb)
 #
 # **At the end of this meeting you can**
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 2: many narrow paths, and how a GPU reads memory
 #
-# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/02_resnext_gpu1/02_resnext_gpu1.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/02_resnext_gpu1/02_resnext_gpu1.ipynb)
+# [![Open in Colab](../../weeks/open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/exercises/02_resnext_gpu1/meeting.ipynb) [![Open in Binder](../../weeks/open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/exercises/02_resnext_gpu1/meeting.ipynb)
 #
 # **At the end of this meeting you can**
 #
@@ -96,11 +96,19 @@ def block_diagonal(blocks):
     """blocks: (g, rows, columns) -> (g*rows, g*columns), zero outside of the blocks."""
     g, rows, columns = blocks.shape
     matrix = np.zeros((g, rows, g, columns))
+    # BEGIN SOLUTION, 3 minutes: put each block on the diagonal of `matrix`; what does its index look like?
     for group, block in enumerate(blocks):
         matrix[group, :, group, :] = block
+    # END SOLUTION
     return matrix.reshape(g * rows, g * columns)
 
 
+# %%
+blocks = np.array([[[1, 2, 3]], [[4, 5, 6]]])
+course.expect(block_diagonal(blocks), [[1, 2, 3, 0, 0, 0], [0, 0, 0, 4, 5, 6]])
+
+
+# %%
 def grouped_conv(x, w, groups):
     """x: (M, height, width), w: (N, M / groups, K, K) -> (N, height, width)."""
     W = block_diagonal(w.reshape(groups, len(w) // groups, -1))
@@ -363,13 +371,16 @@ plt.show()
 def channel_shuffle(x, groups):
     """x: (batch, channels, height, width); the transposition of (groups, channels / groups)."""
     batch, channels, height, width = x.shape
+    # BEGIN SOLUTION, 3 minutes: channel c is (group, place in the group); exchange the two
     dealt = x.reshape(batch, groups, channels // groups, height, width).transpose(1, 2)
     return dealt.reshape(batch, channels, height, width)
+    # END SOLUTION
 
 
+# %%
 x = torch.arange(12.0).reshape(1, 12, 1, 1).double()
 for groups in (2, 3, 4):
-    assert torch.equal(channel_shuffle(x, groups), nn.ChannelShuffle(groups)(x))
+    course.expect(channel_shuffle(x, groups), nn.ChannelShuffle(groups)(x))
 assert count(nn.ChannelShuffle(3), (12, 8, 8)).macs == 0
 print("before", x.flatten().int().tolist())
 print("after ", channel_shuffle(x, 3).flatten().int().tolist(), " (3 groups)")

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 3: a net that contains itself twice, and a convolution with a smaller buffer
 #
-# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/03_fractal_mec/03_fractal_mec.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/03_fractal_mec/03_fractal_mec.ipynb)
+# [![Open in Colab](../../weeks/open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/03_fractal_mec/03_fractal_mec.ipynb) [![Open in Binder](../../weeks/open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/03_fractal_mec/03_fractal_mec.ipynb)
 #
 # **At the end of this meeting you can**
 #

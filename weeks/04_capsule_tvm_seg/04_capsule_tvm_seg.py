@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 4: capsules, segmentation, and a schedule for the kernel
 #
-# [![Open in Colab](../open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb) [![Open in Binder](../open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb)
+# [![Open in Colab](../../weeks/open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb) [![Open in Binder](../../weeks/open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/04_capsule_tvm_seg/04_capsule_tvm_seg.ipynb)
 #
 # **At the end of this meeting you can**
 #

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import nbformat
 
-from studylib import kernels, ledger
-from studylib.course import files, group, notebooks
+from studylib import files, kernels, ledger
+from studylib.course import group, notebooks
 from studylib.course.group import Course
 from studylib.course.site import pages
 

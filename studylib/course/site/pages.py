@@ -2,14 +2,16 @@
 
 import datetime
 import re
+import textwrap
 from collections.abc import Iterable
 from html import escape
 
 from docutils.nodes import make_id
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from studylib import kernels, ledger
-from studylib.course import tables
+from studylib.course import meeting, notebooks, tables
 from studylib.course.group import AREAS, Course, Paper
 from studylib.course.topic import Topic
 from studylib.course.week import Week
@@ -123,7 +125,7 @@ def week_page(course: Course, week: Week, now: datetime.datetime, has_notebook: 
     if topics := topics_table(course, course.topics_of(week), now):
         parts += ["## Topics", topics]
     if week.exercises:
-        parts += ["## Exercises", _exercise_list(week.exercises, f"../../exercises/{week.name}.md")]
+        parts += ["## Exercises", _exercise_list(week.exercises, f"../../exercises/{week.name}.md", week.in_meeting)]
     if week.discussion:
         parts += ["## For the discussion", _bullets(week.discussion)]
     parts += ["## Readings", _bullets(f"[{_plain(reading.title)}]({reading.link})" for reading in week.readings)]
@@ -148,8 +150,12 @@ def run_sheet(week: Week, has_notebook: bool) -> str:
 
 
 def notebook_page(notebook: NotebookNode) -> NotebookNode:
-    """A stored notebook as one page with one title: from the second heading of the first level on all go down by one."""
+    """A stored notebook as one page with one title: from the second heading of the first level on all go down by one.
+
+    Folded cells are folded there too, and each gap is open, with its solution folded below it.
+    """
     titles = 0
+    notebook.cells = list(_cells_of_page(notebook))
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
             continue
@@ -163,6 +169,21 @@ def notebook_page(notebook: NotebookNode) -> NotebookNode:
                 lines[number] = f"#{line}"
         cell.source = "\n".join(lines)
     return notebook
+
+
+def _cells_of_page(notebook: NotebookNode) -> Iterable[NotebookNode]:
+    opened = {gap.cell: gap for gap in meeting.gaps(notebook)}
+    for index, cell in enumerate(notebook.cells):
+        if notebooks.is_folded(cell):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        if gap := opened.get(index):
+            cell.source = gap.open
+        yield cell
+        if gap:
+            code = textwrap.dedent(gap.solution).rstrip()
+            what = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(gap.what))
+            text = f"<details><summary>Solution: {what}</summary>\n\n```python\n{code}\n```\n\n</details>"
+            yield new_markdown_cell(text, id=f"{cell.id}-solution")
 
 
 def notes_page(topic: Topic, now: datetime.datetime) -> str:
@@ -329,9 +350,13 @@ def cards_page(week: str) -> str:
     return "\n\n".join([head.rstrip(), *cards]) + "\n"
 
 
-def _exercise_list(names: list[str], page: str) -> str:
+def _exercise_list(names: list[str], page: str, in_meeting: list[str] | None = None) -> str:
+    """in_meeting: those that are marked as done there."""
     found = [kernels.load(name) for name in names]
-    return _bullets(f"[`{e.name}`]({page}#{e.name}): {_plain(e.title)} ({e.minutes} minutes)" for e in found)
+    place = {name: ", in the meeting" for name in in_meeting or []}
+    return _bullets(
+        f"[`{e.name}`]({page}#{e.name}): {_plain(e.title)} ({e.minutes} minutes{place.get(e.name, '')})" for e in found
+    )
 
 
 def _week_title(week: Week) -> str:

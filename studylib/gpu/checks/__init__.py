@@ -1,0 +1,1 @@
+"""Watches a run: races, uninitialised reads, and what each access costs."""

@@ -1,0 +1,86 @@
+"""Counts what a warp's memory request costs: 32-byte sectors in global memory, bank passes in shared memory.
+
+Shared memory has 32 banks of 4 bytes. A pass serves each bank one word; lanes that want the same word share it.
+Elements of 8 bytes are served half a warp at a time, so that they need at least two passes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from studylib.gpu.emulator.machine import Machine
+from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.emulator.memory import Memory
+from studylib.gpu.hardware import BANKS, SECTOR, WARP, WORD
+
+
+def sectors(rows: np.ndarray, itemsize: int, active: np.ndarray | None = None) -> int:
+    """The sectors that requests touch, all together; rows: (requests, 32) element numbers from an aligned address."""
+    lines = rows * itemsize // SECTOR
+    if active is not None:
+        lines = np.where(active, lines, -1)
+    lines = np.sort(lines, axis=1)
+    return int(np.count_nonzero(lines[:, 1:] != lines[:, :-1]) + np.count_nonzero(lines[:, 0] >= 0))
+
+
+def passes(rows: np.ndarray, itemsize: int, active: np.ndarray | None = None) -> int:
+    """The bank passes that requests need, all together; rows as for `sectors`."""
+    unit = max(WORD, itemsize)
+    banks = BANKS * WORD // unit  # of the size of an element, if that is larger than a word
+    words = rows * itemsize // unit
+    if active is not None:
+        words = np.where(active, words, -1)
+    words = np.sort(words.reshape(-1, min(WARP, banks)), axis=1)
+    new = words >= 0
+    new[:, 1:] &= words[:, 1:] != words[:, :-1]
+    row, column = np.nonzero(new)
+    load = np.bincount(row * banks + words[row, column] % banks, minlength=len(words) * banks)
+    return int(load.reshape(-1, banks).max(axis=1).sum())
+
+
+class Traffic:
+    """Costs of requests; a pattern that many warps share is worked out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple, int] = {}
+
+    def cost(self, machine: Machine, memory: Memory, cells, mask: Mask) -> tuple[int, int]:
+        """(warp requests, their sectors or passes) of one access by the lanes of a mask."""
+        active, some, every = machine.active_warps(mask)
+        requests = int(np.count_nonzero(some))
+        count = sectors if memory.space == "global" else passes
+        size = memory.dtype.itemsize
+        if isinstance(cells, int):
+            if memory.space == "shared" and size > WORD:
+                return requests, int(np.count_nonzero(active.reshape(-1, WARP // 2).any(axis=1)))
+            return requests, requests
+        rows = machine.warps(cells, 0)
+        if memory.first_byte:
+            rows = rows + memory.first_byte // size
+        total = 0
+        full = int(np.count_nonzero(every))
+        if full:
+            total += self._full(rows if full == len(rows) else rows[every], memory.space, size, count)
+        if full < requests:
+            part = some & ~every
+            total += count(rows[part], size, active[part])
+        return requests, total
+
+    def _full(self, rows: np.ndarray, space: str, size: int, count) -> int:
+        first = rows[:, 0]
+        relative = rows - first[:, None]
+        pattern = relative[0]
+        if not (relative == pattern).all():
+            return count(rows, size)
+        # Moving a request by whole sectors (words) does not change its cost.
+        period = max(1, (SECTOR if space == "global" else WORD) // size)
+        shifts = np.bincount(first % period)
+        total = 0
+        for shift in np.flatnonzero(shifts):
+            key = space, size, int(shift), pattern.tobytes()
+            if key not in self._known:
+                lowest = int(pattern.min())
+                moved = pattern + shift - lowest // period * period
+                self._known[key] = count(moved[None], size)
+            total += int(shifts[shift]) * self._known[key]
+        return total

@@ -1,0 +1,1 @@
+"""What NVIDIA's own compiler makes of a kernel: registers, spills, occupancy."""

@@ -1,0 +1,193 @@
+"""The machine: the grid of blocks, and the chunk of them whose threads run in lock step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.emulator.observer import Observer
+from studylib.gpu.findings import KernelError
+from studylib.gpu.hardware import WARP, warps_in
+
+CHUNK = 1 << 14  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The launch: extents of the grid in blocks and of the block in threads, 1 to 3 numbers each."""
+
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    shared_bytes: int = 0  # dynamic shared memory per block
+
+    @cached_property
+    def blocks(self) -> int:
+        return math.prod(self.grid)
+
+    @cached_property
+    def threads(self) -> int:
+        """Threads per block."""
+        return math.prod(self.block)
+
+    def extent(self, name: str, axis: int) -> int:
+        dims = self.grid if name in ("blockIdx", "gridDim") else self.block
+        return dims[axis] if axis < len(dims) else 1
+
+    def name(self, thread: int) -> str:
+        """How a message names a thread, counted over the whole grid."""
+        block, within = divmod(int(thread), self.threads)
+        return f"thread {_position(within, self.block)} of block {_position(block, self.grid)}"
+
+    def thread_name(self, thread: int) -> str:
+        """The same without the block."""
+        return f"thread {_position(int(thread) % self.threads, self.block)}"
+
+
+def _position(number: int, extents: tuple[int, ...]) -> str:
+    parts = []
+    for extent in extents:
+        number, part = divmod(number, extent)
+        parts.append(str(part))
+    return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+class Index:
+    """An index vector as int64, with its bounds and the sums made with it: indices recur, above all in loops."""
+
+    def __init__(self, vector: np.ndarray):
+        self.source = vector
+        self.vector = vector.astype(np.int64, copy=False)
+        self.low = int(vector.min()) if vector.size else 0
+        self.high = int(vector.max()) if vector.size else 0
+        self._sums: dict = {}
+
+    def times_plus(self, stride: int, offset):
+        """`vector * stride + offset`; offset is an int or a vector."""
+        key = (stride, offset if isinstance(offset, int) else id(offset))
+        found = self._sums.get(key)
+        if found is None:
+            if len(self._sums) == 8:
+                self._sums.clear()
+            result = self.vector if stride == 1 else self.vector * stride
+            if not (isinstance(offset, int) and offset == 0):
+                result = result + offset
+            # The offset is kept so that its id stays its own.
+            found = self._sums[key] = (offset, result)
+        return found[1]
+
+
+class Machine:
+    """A chunk of blocks, `first` to `first + blocks - 1`, with their lanes, barriers and block-wide memory."""
+
+    def __init__(self, grid: Grid, first: int, blocks: int, observer: Observer | None = None):
+        self.grid, self.first, self.blocks = grid, first, blocks
+        self.observer = observer or Observer()
+        self.lanes = blocks * grid.threads
+        self.lane = np.arange(self.lanes)
+        self.everyone = Mask(np.ones(self.lanes, bool))
+        self.returned = np.zeros(self.lanes, bool)
+        self.memories: dict = {}  # shared and local arrays, by the call that declares them
+        self.changes = 0  # how often memory was written
+        self._registers: dict[tuple[str, int], np.ndarray] = {}
+        self._indices: dict[int, Index] = {}
+
+    @cached_property
+    def thread(self) -> np.ndarray:
+        """The lane's thread, counted over the whole grid."""
+        return self.lane + self.first * self.grid.threads
+
+    @cached_property
+    def within(self) -> np.ndarray:
+        """The lane's thread, counted within its block."""
+        return self.lane % self.grid.threads
+
+    @cached_property
+    def block(self) -> np.ndarray:
+        """The lane's block, counted within the chunk."""
+        return self.lane // self.grid.threads
+
+    @cached_property
+    def lane_id(self) -> np.ndarray:
+        """The lane's place in its warp."""
+        return self.within % WARP
+
+    def register(self, name: str, axis: int):
+        """`threadIdx`, `blockIdx` (vectors), `blockDim` or `gridDim` (scalars) along an axis, int32."""
+        extent = self.grid.extent(name, axis)
+        if name in ("blockDim", "gridDim"):
+            return np.int32(extent)
+        if extent == 1:
+            return np.int32(0)
+        found = self._registers.get((name, axis))
+        if found is None:
+            number = self.within if name == "threadIdx" else self.block + self.first
+            inner = math.prod(self.grid.extent(name, a) for a in range(axis))
+            found = (number // inner % extent).astype(np.int32)
+            self._registers[name, axis] = found
+        return found
+
+    def global_position(self, axis: int):
+        """`cuda.grid` along an axis, int64."""
+        block, thread = (self.register(name, axis) for name in ("blockIdx", "threadIdx"))
+        key = "grid", axis
+        if key not in self._registers:
+            extent = self.grid.extent("blockDim", axis)
+            self._registers[key] = np.asarray(block.astype(np.int64) * extent + thread)[()]
+        return self._registers[key]
+
+    def global_extent(self, axis: int):
+        """`cuda.gridsize` along an axis, int64."""
+        return np.int64(self.grid.extent("gridDim", axis) * self.grid.extent("blockDim", axis))
+
+    def report(self, error: KernelError) -> None:
+        """Something is wrong that a check collects; without a check the run ends."""
+        self.observer.report(error)
+
+    def index(self, vector: np.ndarray) -> Index:
+        """The index vector with its bounds, kept for the last few vectors."""
+        found = self._indices.pop(id(vector), None)
+        if found is None:
+            found = Index(vector)
+            if len(self._indices) >= 24:
+                self._indices.pop(next(iter(self._indices)))
+        self._indices[id(vector)] = found
+        return found
+
+    def warps(self, values: np.ndarray, fill) -> np.ndarray:
+        """A vector as rows of one warp each, (warps, 32); lanes that a block's last warp lacks hold `fill`."""
+        missing = -self.grid.threads % WARP
+        if missing:
+            padding = np.full((self.blocks, missing), fill, values.dtype)
+            values = np.concatenate([values.reshape(self.blocks, self.grid.threads), padding], axis=1)
+        return values.reshape(-1, WARP)
+
+    def active_warps(self, mask: Mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(the mask as rows of warps; whether any lane of each warp is in it; whether all 32 are)."""
+        if mask.warps is None:
+            rows = self.warps(mask.lanes, False)
+            mask.warps = rows, np.logical_or.reduce(rows, axis=1), np.logical_and.reduce(rows, axis=1)
+        return mask.warps
+
+    def unwarp(self, rows: np.ndarray) -> np.ndarray:
+        """The inverse of `warps`."""
+        if self.grid.threads % WARP == 0:
+            return rows.reshape(-1)
+        width = warps_in(self.grid.threads) * WARP
+        return rows.reshape(self.blocks, width)[:, : self.grid.threads].reshape(-1)
+
+    def by_block(self, values: np.ndarray) -> np.ndarray:
+        """A vector as rows of one block each, (blocks, threads)."""
+        return values.reshape(self.blocks, self.grid.threads)
+
+    def name(self, lane: int) -> str:
+        return self.grid.name(self.first * self.grid.threads + int(lane))
+
+
+def chunks(grid: Grid, one_by_one: bool = False) -> list[tuple[int, int]]:
+    """(first block, number of blocks) of each chunk."""
+    step = 1 if one_by_one else max(1, CHUNK // grid.threads)
+    return [(first, min(step, grid.blocks - first)) for first in range(0, grid.blocks, step)]

@@ -1,0 +1,50 @@
+"""Which threads are live: a Mask has one lane per thread of the blocks that run together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+
+class Mask:
+    """The lanes that take part in a statement; never changed once made."""
+
+    def __init__(self, lanes: np.ndarray):
+        self.lanes = lanes
+        self.count = int(np.count_nonzero(lanes))
+        self.any = self.count > 0
+        self.full = self.count == lanes.size
+        self.warps: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # the machine's view of it
+
+    def split(self, condition: np.ndarray) -> tuple[Mask, Mask]:
+        """The lanes where the condition holds, and the others."""
+        yes = self.lanes & condition
+        holds = Mask(yes)
+        if holds.count == self.count:
+            return self, Mask(np.zeros_like(yes))
+        return holds, Mask(self.lanes & ~yes) if holds.any else self
+
+    def union(self, other: Mask) -> Mask:
+        if not other.any:
+            return self
+        return Mask(self.lanes | other.lanes) if self.any else other
+
+    def covers(self, other: Mask) -> bool:
+        """Whether this mask, a part of the other, is all of it."""
+        return self.count == other.count
+
+    def none(self) -> Mask:
+        """The empty mask."""
+        return Mask(np.zeros_like(self.lanes))
+
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """The numbers of the live lanes, rising."""
+        return np.flatnonzero(self.lanes)
+
+    def take(self, values) -> np.ndarray:
+        """The live lanes' elements of a vector, or of a scalar that all share."""
+        if np.ndim(values) == 0:
+            return np.full(self.count, values)
+        return values if self.full else values.take(self.indices)

@@ -1,0 +1,44 @@
+"""What a run can be watched for: an observer overrides the events that it wants, all others pass by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.findings import KernelError, Site
+
+
+class Observer:
+    """The base of all observers, and what watches a plain launch: nothing is recorded, and what is wrong ends the run.
+
+    machine: the chunk of blocks that runs. memory: the array whose cells are accessed. cells: one for each lane, or an
+    int if all lanes access the same; before the access is done.
+    """
+
+    def begin(self, machine: Any) -> None:
+        """A chunk of blocks starts."""
+
+    def end(self) -> None:
+        """The chunk has ended, or was ended."""
+
+    def load(self, machine: Any, memory: Any, cells, mask: Mask, site: Site) -> None:
+        """The lanes of the mask read."""
+
+    def store(self, machine: Any, memory: Any, cells, value, mask: Mask, site: Site) -> None:
+        """They write a value, a scalar or a vector."""
+
+    def atomic(self, machine: Any, memory: Any, cells, mask: Mask, site: Site, needs_old: bool) -> None:
+        """They do an atomic operation; needs_old: whether the kernel uses the old values."""
+
+    def barrier(self, machine: Any, mask: Mask) -> None:
+        """Blocks pass a barrier."""
+
+    def warp_barrier(self, machine: Any, mask: Mask) -> None:
+        """Warps pass one."""
+
+    def fence(self, machine: Any, mask: Mask) -> None:
+        """Threads order what they have written before what they write from here on."""
+
+    def report(self, error: KernelError) -> None:
+        """Something is wrong with which a run can go on."""
+        raise error
