@@ -78,24 +78,31 @@ def site() -> None:
 @app.command()
 def address(
     url: Annotated[
-        str | None, typer.Argument(metavar="URL", help="Such as https://github.com/OWNER/NAME; none keeps it.")
+        str | None,
+        typer.Argument(metavar="URL", help='Such as https://github.com/OWNER/NAME; "" takes it away; none keeps it.'),
     ] = None,
 ) -> None:
     """Say where the course lies on the web.
 
-    Writes the address into group.toml, and into the badges and set-up cells of all notebooks.
+    Writes the address into group.toml, and into the badges and set-up cells of all notebooks; without one they have
+    no badges.
     """
     from studylib.course import address as addresses
-    from studylib.course import notebooks
+    from studylib.course import meeting, notebooks
 
     with plain_errors():
-        if url:
+        if url is not None:
             addresses.write(url)
         found = addresses.repository()
         for name, source in notebooks.weeks().items():
             if addresses.dress_week(source, found):
                 typer.echo(f"weeks/{name}: brought up to date")
-        typer.echo(found)
+        written, refused = meeting.build()
+        for path in written:
+            typer.echo(f"exercises/{path.parent.name}/{path.name}: brought up to date")
+        for path in refused:
+            typer.echo(f"exercises/{path.parent.name}/{path.name}: kept, for it has been changed", err=True)
+        typer.echo(found or "no address: the notebooks show no badges")
 
 
 @app.command(hidden=True)

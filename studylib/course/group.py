@@ -26,7 +26,7 @@ class Group:
 
     hours: what each of the three hours is for. start and weekday: the first meeting is on the first `weekday` on or
     after `start`; both are missing as long as nothing is planned. time: when a meeting begins, local time.
-    repository: the course's address on GitHub, which the notebooks' badges need.
+    repository: the course's address on GitHub, which the notebooks' badges need; empty where there is none.
     """
 
     title: str

@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib import data, files
+from studylib import files
 from studylib.errors import StudyError, near
 
 ROOT = files.ROOT
@@ -153,6 +153,8 @@ def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
     Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
     """
     if reads_mnist(notebook):
+        from studylib import data  # brings torch
+
         data.mnist(folder / defaults(notebook)["DATA"])
 
 

@@ -2,6 +2,8 @@
 
     from studylib import ledger
     ledger.check("mobilenet", where="Table 4")      # a table: printed beside computed, and the verdict
+    ledger.check("mobilenet", show=["text of a row", "and of another"])  # the others are folded
+    ledger.check("mobilenet", where="Table 4").grid(rows, columns)       # as the paper's own table
 
 One TOML file a paper lies in this folder; a row of it:
 

@@ -18,6 +18,7 @@ from studylib.nets.resnet import resnet50, resnet101, resnet152
 from studylib.nets.resnext import resnext, resnext29_cifar, resnext50_32x4d, resnext101_32x4d, resnext101_64x4d
 from studylib.nets.vgg import vgg16
 from studylib.nets.xception import xception
+from studylib.nets.xnor import xnor_lenet
 
 __all__ = [
     "alexnet",
@@ -45,4 +46,5 @@ __all__ = [
     "resnext101_64x4d",
     "vgg16",
     "xception",
+    "xnor_lenet",
 ]

@@ -13,6 +13,7 @@ INPUT = {
     "capsnet": (1, 28, 28),
     "lenet5": (1, 28, 28),
     "lenet_300_100": (1, 28, 28),
+    "xnor_lenet": (1, 28, 28),
 }
 # They end otherwise: in a capsule for each class, and in a class for each pixel.
 OTHER_ENDS = {"capsnet": (7, 16), "deeplabv3": (7, 14, 14), "pspnet": (7, 28, 28)}
