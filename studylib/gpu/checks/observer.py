@@ -111,11 +111,12 @@ class Checks(Observer):
         if isinstance(cells, int) and memory.space == "local":
             unset = mask.lanes & ~written[cells]
         else:
-            unset = ~written.reshape(-1)[cells] & mask.lanes
+            all_cells = cells if isinstance(cells, int) else cells.all
+            unset = ~written.reshape(-1).take(all_cells, mode="clip") & mask.lanes
         if not unset.any():
             return
         lane = int(unset.argmax())
-        cell = cells if isinstance(cells, int) else int(cells[lane])
+        cell = cells if isinstance(cells, int) else int(cells.all[lane])
         if memory.space == "local" and not isinstance(cells, int):
             cell //= machine.lanes
         count = int(unset.sum()) - 1
@@ -152,4 +153,4 @@ class Written:
         elif isinstance(cells, int):
             written[cells] = True
         else:
-            written.reshape(-1)[mask.take(cells)] = True
+            written.reshape(-1)[cells.take(mask)] = True

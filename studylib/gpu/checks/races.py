@@ -17,7 +17,7 @@ import numpy as np
 from studylib.gpu.checks.tickets import Fences
 from studylib.gpu.emulator.machine import Grid, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Memory
+from studylib.gpu.emulator.memory import Memory, taken
 from studylib.gpu.findings import KernelError, Site, stop
 from studylib.gpu.hardware import WARP, warps_in
 
@@ -195,7 +195,7 @@ class Races:
     def store(self, memory: Memory, cells, value, mask: Mask, site: Site) -> None:
         history = self._history(memory)
         access = self._now(memory, cells, mask, site)
-        value, there = mask.take(value), memory.data[mask.take(cells)]
+        value, there = mask.take(value), memory.data[taken(cells, mask)]
         at, threads = access.at, access.threads
         if history.has_writes:
             # Writing what is there already is harmless.
@@ -226,7 +226,7 @@ class Races:
     # -- against what the history holds
 
     def _now(self, memory: Memory, cells, mask: Mask, site: Site) -> Now:
-        at, (_, first) = mask.take(cells), home(memory)
+        at, (_, first) = taken(cells, mask), home(memory)
         return Now(memory, at + first if first else at, mask.take(self.machine.thread), site)
 
     def _history(self, memory: Memory) -> History:

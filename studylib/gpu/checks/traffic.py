@@ -54,7 +54,7 @@ class Traffic:
             if memory.space == "shared" and size > WORD:
                 return requests, int(np.count_nonzero(active.reshape(-1, WARP // 2).any(axis=1)))
             return requests, requests
-        rows = machine.warps(cells, 0)
+        rows = machine.warps(cells.all, 0)
         if memory.first_byte:
             rows = rows + memory.first_byte // size
         total = 0
