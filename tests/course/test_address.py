@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from studylib.course import address, files, notebooks
+from studylib import files
+from studylib.course import address, notebooks
 
 ADDRESS = "https://github.com/some-group/cnns"
 
