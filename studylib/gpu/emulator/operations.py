@@ -103,6 +103,8 @@ class Operations:
     def lower_Name(self, node: ast.Name) -> Operation:
         name = node.id
         if name not in self.typed.source.locals:
+            if (path := self.typed.paths.get(id(node))) is not None:
+                return self._special(path)
             return self._constant(self.typed.source.lookup(name), name)
 
         def read(frame: Frame, mask: Mask):
