@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from studylib.cli.terminal import plain_errors, show
+from studylib.errors import StudyError
 
 app = typer.Typer()
 exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
@@ -119,7 +120,7 @@ def grade(
 
     with plain_errors(), tempfile.TemporaryDirectory(prefix="branches-") as scratch:
         if (submissions is None) == (branches is None):
-            raise ValueError("give a folder with a folder for each participant, or --branches, and not both")
+            raise StudyError("give a folder with a folder for each participant, or --branches, and not both")
         folder = submissions or hand_ins.check_out(branches or "", Path(scratch))
         jobs = hand_ins.jobs_in(folder, kernels.names(), out)
         for message in hand_ins.left_out(folder, out):
@@ -197,7 +198,7 @@ def prove(which: Which = None) -> None:
     with plain_errors():
         chosen = kernels.find(which or [])
         if not chosen:
-            raise ValueError("there are no exercises to check")
+            raise StudyError("there are no exercises to check")
         wrong = 0
         for name in tqdm(chosen, unit="exercise", leave=False, disable=None):
             for message in proof.prove(kernels.load(name)):

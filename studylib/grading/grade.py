@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from studylib import files, kernels
+from studylib.errors import StudyError
 from studylib.grading import isolation, seed
 from studylib.grading.child import CAN_FORK, Child
 from studylib.grading.hand_ins import Job
@@ -59,10 +60,10 @@ class _Running:
 def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Grade]:
     """Judges jobs, `workers` at a time (by default one a core), and keeps each result in `out`.
 
-    A result is taken from there if the file and the grader are the same. Raises ValueError on a system without fork.
+    A result is taken from there if the file and the grader are the same. Raises StudyError on a system without fork.
     """
     if not CAN_FORK:
-        raise ValueError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
+        raise StudyError("study grade needs Linux or macOS; on Windows use the Windows Subsystem for Linux")
     seed.keep_in(out / "seed")
     _warm_up()
     version, waiting = grader_version(), list(reversed(jobs))
