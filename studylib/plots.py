@@ -16,6 +16,8 @@ import matplotlib.ticker
 import numpy as np
 from adjustText import adjust_text
 from cycler import cycler
+from IPython import get_ipython
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ MARKERS = "osD^vPX*<>hd"
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for a notebook; call it once, in the import cell."""
+    """Set matplotlib's defaults for a notebook, and give its figures a text alternative; call it in the import cell."""
+    if shell := get_ipython():
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_alt)
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -61,6 +65,38 @@ def use_style() -> None:
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
         options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
         InlineBackend.instance(parent=shell).print_figure_kwargs = options
+
+
+def title(fig: Figure, text: str) -> None:
+    """What the figure shows as a whole, bold, above its axes at the left."""
+    fig.suptitle(text, fontsize=11, fontweight="bold", x=0.01, ha="left")
+
+
+def alt(fig: Figure, text: str) -> None:
+    """Say in words what a figure shows, for those who do not see it, in place of what `describe` makes of it."""
+    fig.set_label(text)
+
+
+def describe(fig: Figure) -> str:
+    """What a figure shows, in words: the text that `alt` gave it, else its titles, axes and series."""
+    if fig.get_label():
+        return str(fig.get_label())
+    panels = [_panel(ax) for ax in fig.axes if ax.axison or ax.get_title()]
+    parts = [fig.get_suptitle(), *dict.fromkeys(panel for panel in panels if panel)]
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def _panel(ax: Axes) -> str:
+    headings = [ax.get_title(loc) for loc in ("left", "center", "right")]
+    parts = [" ".join(heading.split()) for heading in headings if heading]
+    parts += [f"{name}: {label}" for name, label in (("across", ax.get_xlabel()), ("up", ax.get_ylabel())) if label]
+    named = [text for text in ax.get_legend_handles_labels()[1] if text]
+    return "; ".join(parts + ([f"drawn: {', '.join(named)}"] if named else []))
+
+
+def _with_alt(fig: Figure, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+    """No data, for IPython draws the figure as ever, and what goes with its PNG."""
+    return {}, {"image/png": {"alt": describe(fig)}}
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:
