@@ -36,7 +36,8 @@ class Budget:
 
     reads, writes: elements of global memory, of the busiest thread. sectors: 32-byte sectors a warp request of
     global memory, on average at the worst place of the source. passes: the same for shared memory, None where the
-    exercise needs none.
+    exercise needs none. drawn: whether the last case, whose sizes are drawn anew and such that no block is filled in part,
+    is counted as well, against what the solution uses there.
     """
 
     case: str
@@ -44,6 +45,7 @@ class Budget:
     writes: float
     sectors: float
     passes: float | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -1102,7 +1102,7 @@ va("licence", "compiles", "line 10: license is not supported in a kernel", body=
 va("memoryview", "compiles", "line 10: memoryview is not supported in a kernel", body=inside("memoryview(a)"))
 group("waits too little, or is cheap for one size")
 tr("tiled", "passed", "", TILED)
-tr("tiled for the known size", "budget", "32 of 4 TOO MANY", either("a.shape[0] == 64 and a.shape[1] == 96"))
+tr("tiled for the known size", "budget", "32 of 4.4 TOO MANY", either("a.shape[0] == 64 and a.shape[1] == 96"))
 tr("no barrier", "safe", "race", TILED.replace("    cuda.syncthreads()\n", ""))
 tr("syncwarp for the barrier", "safe", "race", TILED.replace("cuda.syncthreads()", "cuda.syncwarp()"))
 tr("fence for the barrier", "safe", "race", TILED.replace("cuda.syncthreads()", "cuda.threadfence()"))
