@@ -116,7 +116,7 @@ def grade(
     """
     from studylib import kernels
     from studylib.grading import grade as grading
-    from studylib.grading import hand_ins, report
+    from studylib.grading import hand_ins, report, results
 
     with plain_errors(), tempfile.TemporaryDirectory(prefix="branches-") as scratch:
         if (submissions is None) == (branches is None):
@@ -126,7 +126,7 @@ def grade(
         for message in hand_ins.left_out(folder, out):
             typer.echo(f"study: {message}", err=True)
         report.begin(out)
-        done: list[grading.Grade] = []
+        done: list[results.Grade] = []
         try:
             done.extend(grading.grade(jobs, out))
         except KeyboardInterrupt:
@@ -136,7 +136,7 @@ def grade(
             typer.echo(f"study: {message}", err=True)
         for path in report.write(done, out, folder):
             typer.echo(f"wrote {path}")
-        for state in ("passed", "failed", "not attempted", grading.MISSING):
+        for state in ("passed", "failed", "not attempted", results.MISSING):
             typer.echo(f"{sum(found.state == state for found in done):5d} {state}")
 
 

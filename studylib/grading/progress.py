@@ -15,8 +15,8 @@ from tqdm import tqdm
 from studylib import kernels
 from studylib.errors import StudyError
 from studylib.grading import record
-from studylib.grading.grade import MISSING, grader_version, result_key
 from studylib.grading.local import check_file
+from studylib.grading.results import MISSING, grader_version, result_key
 from studylib.grading.source import Refused, read_file
 from studylib.grading.verdict import Verdict
 from studylib.kernels.stubs import EXERCISES
