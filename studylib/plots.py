@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,7 +21,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from studylib.grading.bench import Measured
     from studylib.ledger import Point
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
@@ -64,8 +63,8 @@ def use_style() -> None:
         from matplotlib_inline.config import InlineBackend
 
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
-        options = {"bbox_inches": "tight", "metadata": {"Software": None}}
-        InlineBackend.instance(parent=shell).print_figure_kwargs = options  # type: ignore[assignment]
+        options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
+        InlineBackend.instance(parent=shell).print_figure_kwargs = options
 
 
 def title(fig: Figure, text: str) -> None:
@@ -183,33 +182,6 @@ def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, he
         ax.set_title(name, fontsize=9, fontweight="normal")
         ax.set_axis_off()
     fig.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    return _finished(fig)
-
-
-def roofline(card: str, rows: Sequence[Measured]) -> Figure:
-    """Measured kernels under what their card can do: operations a second against operations for each byte.
-
-    The roof is the card's own measured copy bandwidth and matrix product (float32, without tensor cores). Hollow: torch's
-    operator for the same work. Kernels that only move data have no operations and are not drawn. Raises ValueError if
-    none is left.
-    """
-    rows = [row for row in rows if row.operations]
-    if not rows:
-        raise ValueError("there is no measured kernel that computes: run `study bench` on a machine with a GPU")
-    copy, peak = rows[0].copy, rows[0].peak
-    fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    intensity = np.geomspace(min(r.operations / r.bytes for r in rows) / 3, 3 * peak / copy, 100)
-    ax.plot(intensity, np.minimum(intensity * copy, peak) / 1e9, color=GREY, lw=1.5)
-    for n, row in enumerate(sorted(rows, key=lambda r: r.operations / r.bytes)):
-        x, colour, marker = row.operations / row.bytes, COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
-        ax.plot(x, row.operations / row.torch_seconds / 1e9, marker, color=colour, mfc="white")
-        ax.plot(x, row.operations / row.seconds / 1e9, marker, color=colour, label=row.exercise)
-    ax.set(
-        xscale="log", yscale="log", xlabel="operations for each byte that must be moved", ylabel="GFLOP/s (measured)"
-    )
-    ax.set_title(f"Kernels under the roof of the {card}")
-    ax.grid(alpha=0.25)
-    ax.legend(title="hollow: torch", fontsize=8, loc="lower right")
     return _finished(fig)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from studylib.course import claims
 
@@ -70,8 +71,8 @@ def python(root: Path) -> Finding:
 
 
 def packages(root: Path) -> Finding:
-    """What is installed against constraints.txt."""
-    wrong, count = [], 0
+    """What is installed against constraints.txt; a pin that nothing here needs, as a tool of the tests, may be absent."""
+    wrong, count, needed = [], 0, needed_by("course")
     for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
@@ -81,14 +82,47 @@ def packages(root: Path) -> Finding:
             return Finding("problem", "packages", f"constraints.txt: {line!r} ({error})", "git restore constraints.txt")
         if pin.marker is not None and not pin.marker.evaluate():
             continue
-        count += 1
         installed = _version(pin.name)
+        if installed is None and canonicalize_name(pin.name) not in needed:
+            continue
+        count += 1
         if installed is None or installed not in pin.specifier:
             wrong.append(f"{pin.name} {installed or 'missing'} (pinned {pin.specifier})")
     if wrong:
         shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         return Finding("problem", "packages", shown, INSTALL)
     return Finding("ok", "packages", f"{count} as in constraints.txt")
+
+
+def needed_by(*extras: str) -> set[str]:
+    """Names of all packages that the course with these extras needs, as the installed ones say what each needs."""
+    seen: set[tuple[str, str]] = set()
+    todo = [Requirement(f"studylib[{','.join(extras)}]")]
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            with suppress(importlib.metadata.PackageNotFoundError):
+                needs = map(Requirement, importlib.metadata.requires(name) or ())
+                todo += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
+
+
+def torch(root: Path) -> Finding:
+    """Which torch there is, of the two that Linux has; torchvision must be of the same."""
+    versions = [_version(name) or "missing" for name in ("torch", "torchvision")]
+    for_cpu = ["+cpu" in version for version in versions]
+    if "missing" in versions or for_cpu[0] != for_cpu[1]:
+        found = "torch {}, torchvision {}".format(*versions)
+        return Finding("problem", "torch", found, "remove .venv and run make lab: it takes both from one place")
+    if sys.platform != "linux" or for_cpu[0] == (_card() is None):
+        return Finding("ok", "torch", versions[0])
+    if for_cpu[0]:
+        found = f"{versions[0]} lacks CUDA's libraries: study bench cannot use the NVIDIA card"
+        return Finding("note", "torch", found, "TORCH=cuda make lab makes .venv anew with them")
+    found = f"{versions[0]} with CUDA's libraries, 4 GB that nothing uses without an NVIDIA driver"
+    return Finding("note", "torch", found, "TORCH=cpu make lab makes .venv anew without them")
 
 
 def _reinstall(root: Path) -> str:
@@ -156,10 +190,10 @@ def toolkit(root: Path) -> Finding:
 
 
 def data(root: Path) -> Finding:
-    from studylib import data as images
+    from studylib.data import fetch
 
     folder = root / "data" / "mnist"
-    missing = sorted(images.SHA256.keys() - images._intact_files(folder).keys())
+    missing = sorted(fetch.SHA256.keys() - fetch.intact_files(folder).keys())
     if missing:
         found = (
             f"MNIST in {folder} lacks {', '.join(missing)} (or they are damaged); scikit-learn's digits take its place"
@@ -275,4 +309,4 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers)) or "unknown"
 
 
-CHECKS: tuple[Callable[[Path], Finding], ...] = (python, packages, git, gpu, toolkit, data, disk, jupyterlab)
+CHECKS: tuple[Callable[[Path], Finding], ...] = (python, packages, torch, git, gpu, toolkit, data, disk, jupyterlab)

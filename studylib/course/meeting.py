@@ -19,6 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from studylib import files
+from studylib.errors import StudyError
 
 NAME = "meeting.ipynb"
 MINUTES = range(2, 6)  # what a gap may take
@@ -53,7 +54,7 @@ class Gap(NamedTuple):
 
 
 def gaps(notebook: NotebookNode) -> list[Gap]:
-    """The gaps of a week's notebook, in order. Raises ValueError where a mark is wrong or a gap has no check."""
+    """The gaps of a week's notebook, in order. Raises StudyError where a mark is wrong or a gap has no check."""
     found = []
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code" or not (marks := MARK.findall(cell.source)):
@@ -61,15 +62,15 @@ def gaps(notebook: NotebookNode) -> list[Gap]:
         first = next(line for line in cell.source.splitlines() if MARK.match(line)).strip()
         match = REGION.search(cell.source)
         if match is None or marks != ["BEGIN", "END"]:
-            raise ValueError(f"a cell with {first!r}: expected one region a cell, {MARK_LINE}")
+            raise StudyError(f"a cell with {first!r}: expected one region a cell, {MARK_LINE}")
         minutes, what = int(match["minutes"]), match["what"].strip()
         if minutes not in MINUTES:
-            raise ValueError(f"{first!r}: a gap has {MINUTES[0]} to {MINUTES[-1]} minutes")
+            raise StudyError(f"{first!r}: a gap has {MINUTES[0]} to {MINUTES[-1]} minutes")
         if not match["solution"].strip():
-            raise ValueError(f"{first!r}: the region is empty, expected the solution in it")
+            raise StudyError(f"{first!r}: the region is empty, expected the solution in it")
         check = _next_code(notebook.cells, index)
         if check is None or MARK.search(notebook.cells[check].source):
-            raise ValueError(f"{first!r}: the next code cell must check it")
+            raise StudyError(f"{first!r}: the next code cell must check it")
         line = f"{match['indent']}...  # your turn, {minutes} minutes: {what}"
         left = cell.source[: match.start()] + line + cell.source[match.end() :]
         found.append(Gap(index, check, minutes, what, cell.source, left))
@@ -130,7 +131,7 @@ def place(root: Path, week: str) -> Path:
 def build() -> tuple[list[Path], list[Path]]:
     """Write the participants' notebook of each week that has gaps, where it is missing or out of date.
 
-    Returns (written, refused because a participant has changed them). Raises ValueError naming the week whose marks are
+    Returns (written, refused because a participant has changed them). Raises StudyError naming the week whose marks are
     wrong.
     """
     from studylib.course import notebooks
@@ -156,7 +157,7 @@ def _wanted(source: Path) -> NotebookNode | None:
     try:
         notebook = participants(notebooks.read(source))
     except ValueError as error:
-        raise ValueError(f"{source.name}: {error}") from None
+        raise StudyError(f"{source.name}: {error}") from None
     return notebook if any("gap" in cell.metadata for cell in notebook.cells) else None
 
 
@@ -166,7 +167,7 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 
 def own(path: Path) -> NotebookNode | None:
-    """A participants' notebook; None where there is none. Raises ValueError where the file is damaged."""
+    """A participants' notebook; None where there is none. Raises StudyError where the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -174,7 +175,7 @@ def own(path: Path) -> NotebookNode | None:
         nbformat.validate(notebook)
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ValueError(f"{path} is damaged ({reason}): move it away, then study exercises build") from None
+        raise StudyError(f"{path} is damaged ({reason}): move it away, then study exercises build") from None
     return notebook
 
 

@@ -9,7 +9,8 @@ import tomlkit
 
 from studylib import files
 from studylib.course import toml_files, topic
-from studylib.course.group import Course
+from studylib.course.course import Course
+from studylib.errors import StudyError
 
 WEEK = """\
 # One meeting: the run sheet is made from this file and its minutes must add up (studylib/course/week.py).
@@ -274,7 +275,7 @@ def make(course: Course, name: str, title: str, topics: list[str]) -> Path:
     """Make the folder of the next week, e.g. weeks/05_compression for "compression", and return it.
 
     topics: the names of the topics' folders, one named like the week if there are none; they go into hours 1, 2, 3.
-    The notebook is executed. The folder appears whole or not at all. Raises ValueError for a name that is taken or none.
+    The notebook is executed. The folder appears whole or not at all. Raises StudyError for a name that is taken or none.
     """
     from studylib.course import address, meeting, notebooks
 
@@ -283,7 +284,7 @@ def make(course: Course, name: str, title: str, topics: list[str]) -> Path:
     _check(course, name, title, topics)
     folder = course.root / "weeks" / f"{number:02d}_{name}"
     if folder.exists():
-        raise ValueError(f"there is a folder {folder} without a week.toml: move it away first")
+        raise StudyError(f"there is a folder {folder} without a week.toml: move it away first")
     # Hidden, and a level deeper than weeks are looked for.
     beside = folder.parent / f".{folder.name}.{os.getpid()}"
     made = beside / folder.name
@@ -305,14 +306,14 @@ def make(course: Course, name: str, title: str, topics: list[str]) -> Path:
 def _check(course: Course, name: str, title: str, topics: list[str]) -> None:
     for what, given in [("NAME", name), *(("--topic", given) for given in topics)]:
         if not topic.NAME.fullmatch(given):
-            raise ValueError(f"{what} is {given!r}, expected small letters, digits and _, such as compression")
+            raise StudyError(f"{what} is {given!r}, expected small letters, digits and _, such as compression")
     if twice := next((given for given in topics if topics.count(given) > 1), None):
-        raise ValueError(f"--topic is {twice!r} twice")
+        raise StudyError(f"--topic is {twice!r} twice")
     taken = {known.name: known.week for known in course.topics}
     if twin := next((given for given in topics if given in taken), None):
-        raise ValueError(f"there is a topic {twin!r} in {taken[twin]} already: give another name with --topic")
+        raise StudyError(f"there is a topic {twin!r} in {taken[twin]} already: give another name with --topic")
     if twin := next((week.name for week in course.weeks if week.name.partition("_")[2] == name), None):
-        raise ValueError(f"there is a week {twin!r} already: give another name")
+        raise StudyError(f"there is a week {twin!r} already: give another name")
     toml_files.check_line(title, "--title", longest=100)  # it is the notebook's heading
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import difflib
 import hashlib
 import platform
 import re
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from studylib import files
+from studylib.errors import StudyError, near
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
@@ -39,6 +39,7 @@ KERNEL_ARGUMENTS = ["--log-level=ERROR"]
 # [tool.jupytext] of pyproject.toml, which JupyterLab writes into a notebook that it saves.
 FILTERS = {"cell_metadata_filter": "tags,jupyter,-all", "notebook_metadata_filter": "title,-all"}
 PAIRED = {"formats": "ipynb,py:percent", **FILTERS}
+MNIST = re.compile(r"\bmnist(_or_digits)?\(")  # how a cell reads it
 
 
 class CellError(RuntimeError):
@@ -71,16 +72,14 @@ def weeks() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The source of week `name` (a beginning that fits one week is enough). Raises ValueError listing the weeks."""
+    """The source of week `name` (a beginning that fits one week is enough). Raises StudyError listing the weeks."""
     known = weeks()
     name = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
     if name in known:
         return known[name]
     if name and len(fits := [week for week in known if week.startswith(name)]) == 1:
         return known[fits[0]]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    guess = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"there is no week {name!r}{guess}\nweeks: {', '.join(known) or 'none'}")
+    raise StudyError(f"there is no week {name!r}{near(name, known)}\nweeks: {', '.join(known) or 'none'}")
 
 
 def read(source: Path) -> NotebookNode:
@@ -97,14 +96,14 @@ def read(source: Path) -> NotebookNode:
 
 
 def read_twin(twin: Path) -> NotebookNode:
-    """The stored notebook. Raises ValueError where the file is damaged."""
+    """The stored notebook. Raises StudyError where the file is damaged."""
     content = twin.read_bytes()
     try:
         notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ValueError(
+        raise StudyError(
             f"{twin} is damaged ({reason})\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}"
         ) from None
     return notebook
@@ -122,15 +121,15 @@ def defaults(notebook: NotebookNode) -> dict[str, Any]:
 
 
 def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dict[str, Any]:
-    """NAME=VALUE texts as values, held against the notebook's parameters. Raises ValueError saying what there is."""
+    """NAME=VALUE texts as values, held against the notebook's parameters. Raises StudyError saying what there is."""
     known, given = defaults(notebook), {}
     listing = ", ".join(f"{name}={value!r}" for name, value in known.items()) or "none"
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"parameter {pair!r} has no value: write NAME=VALUE, such as FAST=False")
+            raise StudyError(f"parameter {pair!r} has no value: write NAME=VALUE, such as FAST=False")
         if name not in known:
-            raise ValueError(f"{week} has no parameter {name!r}; its parameters and defaults: {listing}")
+            raise StudyError(f"{week} has no parameter {name!r}; its parameters and defaults: {listing}")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -139,15 +138,30 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
         if kind is str:
             value = text
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"parameter {name} is {text!r}, expected a value of type {kind.__name__}: {listing}")
+            raise StudyError(f"parameter {name} is {text!r}, expected a value of type {kind.__name__}: {listing}")
         given[name] = value
     return given
+
+
+def reads_mnist(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "code" and MNIST.search(cell.source) for cell in notebook.cells)
+
+
+def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
+    """Fetch MNIST where the notebook of `folder` reads it and it is not there, before a cell can.
+
+    Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
+    """
+    if reads_mnist(notebook):
+        from studylib import data  # brings torch
+
+        data.mnist(folder / defaults(notebook)["DATA"])
 
 
 def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
 
-    Both are written also where a cell fails, up to that cell. Raises CellError, and ValueError as `find` and
+    Both are written also where a cell fails, up to that cell. Raises CellError, and StudyError as `find` and
     `read_twin` do.
     """
     source = find(week)
@@ -168,7 +182,7 @@ def save(week: str) -> bool:
     """Write the .ipynb twin of a week by executing its .py with the default parameters; True where it changed.
 
     The .py is then as JupyterLab would save it, to the blank line. The picture of a cell tagged figure-NAME is written beside it as NAME.png, for the README and the site.
-    Raises CellError where a cell fails; then the twin stays as it was.
+    Raises CellError where a cell fails, and data.DataUnavailable; then the twin stays as it was.
     """
     return store(find(week))
 
@@ -181,6 +195,7 @@ def store(source: Path) -> bool:
         before = read_twin(twin) if twin.exists() else None
     except ValueError:
         before = None  # a damaged twin is what --save is there to repair
+    fetch_mnist(notebook, source.parent)
     notebook = _execute(notebook, source, {}, None)
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None

@@ -11,7 +11,7 @@ from studylib.grading.verdict import Verdict
 from studylib.kernels import load
 
 MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
-COLOURS = {"passed": "#00795c", "failed": "#c0392b", "skipped": "#767676"}
+COLOURS = {"passed": "#00795c", "failed": "#c0392b", "skipped": "#666666"}  # below white letters, on any page
 REFERENCE = "Word for word the exercise's solution."
 SHORT = 5  # statements; so short a kernel everybody writes alike
 WORDS = {"passed": "passed", "failed": "not yet", "not attempted": "not attempted"}
@@ -32,18 +32,22 @@ def page(verdict: Verdict) -> str:
     """The card in HTML, without its picture."""
     rows = ""
     for stage in verdict.stages:
-        mark = f"<td style='color: {COLOURS[stage.status]}; font-weight: bold'>{MARKS[stage.status]}</td>"
+        mark = f"<td>{_coloured(MARKS[stage.status], stage.status)}</td>"
         body = html.escape(stage.text or stage.status).replace("\n", "<br>")
         rows += (
             f"<tr>{mark}<td style='text-align: left; white-space: nowrap'>{html.escape(stage.title)}</td>"
             f"<td style='text-align: left'>{body}</td></tr>"
         )
     state = "passed" if verdict.passed else "failed" if verdict.state == "failed" else "skipped"
-    title = f"<b>{html.escape(verdict.exercise)}</b>: "
-    title += f"<b style='color: {COLOURS[state]}'>{WORDS[verdict.state]}</b>"
+    title = f"<b>{html.escape(verdict.exercise)}</b>: {_coloured(WORDS[verdict.state], state)}"
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(verdict))
     judged = f"<small>{html.escape(_judged(verdict))}</small>"
     return f"<div><p>{title}<br>{judged}</p><table><tbody>{rows}</tbody></table>{notes}</div>"
+
+
+def _coloured(text: str, status: str) -> str:
+    ground = f"background-color: {COLOURS[status]}; padding: 0 .4em; border-radius: .3em"
+    return f"<b style='color: white; {ground}'>{text}</b>"
 
 
 def is_word_for_word(verdict: Verdict) -> bool:

@@ -28,8 +28,8 @@ class OutOfTimeError(BaseException):
     """The time that judging may take is over; no `except Exception` on the way keeps it."""
 
 
-def judging(name: str, path: Path, inside: Path | None = None, *, quiet: bool, pictures: bool) -> Child:
-    """A process that judges a file; `verdict_of` reads its answer.
+def judging(name: str, path: Path, text: str | None = None, *, quiet: bool, pictures: bool) -> Child:
+    """A process that judges a file, or the text that was read from it; `verdict_of` reads its answer.
 
     quiet: for a facilitator: what the kernel prints is not shown, and only a right kernel is compiled. pictures: whether
     the answer has a picture of what a safe kernel accesses.
@@ -42,7 +42,7 @@ def judging(name: str, path: Path, inside: Path | None = None, *, quiet: bool, p
         isolation.limit(JUDGE)
         if hasattr(signal, "SIGXCPU"):
             signal.signal(signal.SIGXCPU, _out_of_time)
-        write_all(report, json.dumps(_answer(name, path, inside, quiet, pictures)).encode())
+        write_all(report, json.dumps(_answer(name, path, text, quiet, pictures)).encode())
 
     return Child(run, JUDGE)
 
@@ -51,9 +51,9 @@ def _out_of_time(number: int, frame: FrameType | None) -> None:
     raise OutOfTimeError
 
 
-def _answer(name: str, path: Path, inside: Path | None, quiet: bool, pictures: bool) -> dict[str, Any]:
+def _answer(name: str, path: Path, text: str | None, quiet: bool, pictures: bool) -> dict[str, Any]:
     try:
-        verdict = judge(name, path=path, inside=inside, compile_wrong=not quiet)
+        verdict = judge(name, path=path, text=text, compile_wrong=not quiet)
         # How it uses memory is the question once it computes what it should.
         picture = picture_of(verdict) if pictures and verdict.stage("safe").status == PASSED else b""
         verdict.stages = [Stage(s.name, s.status, s.text[:LONGEST_STAGE], s.finds) for s in verdict.stages]

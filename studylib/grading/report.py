@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace as changed
 from pathlib import Path
 from urllib.parse import quote
@@ -19,8 +20,8 @@ from markupsafe import Markup
 
 from studylib import files, kernels
 from studylib.grading.card import is_word_for_word, page
-from studylib.grading.grade import MISSING, Grade
 from studylib.grading.hand_ins import MARKER, file_names
+from studylib.grading.results import MISSING, Grade
 from studylib.grading.verdict import display_path
 from studylib.kernels.stubs import EXERCISES
 
@@ -109,11 +110,22 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
     for name in stale:
         if name.casefold() not in written:
             (out / "participants" / name).unlink(missing_ok=True)
+    _forget(out / "results", set(people))
     files.replace(out / MARKER, json.dumps({"pages": kept}))
     files.replace(out / "report.html", _overview(people, pages))
     files.replace(out / "grades.csv", _csv(grades))
     files.replace(out / "junit.xml", _junit(grades))
     return [out / "report.html", out / "grades.csv", out / "junit.xml"]
+
+
+def _forget(results: Path, people: set[str]) -> None:
+    """Removes the kept results of those who are no participants any more, and nothing that somebody put beside them."""
+    for folder in results.iterdir() if results.is_dir() else ():
+        if folder.name not in people and not folder.is_symlink():
+            for name in kernels.names():
+                (folder / f"{name}.json").unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                folder.rmdir()
 
 
 def _reason(grade: Grade) -> tuple[str, str]:
@@ -174,8 +186,8 @@ def _csv(grades: Sequence[Grade]) -> str:
 
 
 def _plain(text: str) -> str:
-    # A spreadsheet would compute what begins so; and a line of a table must not begin within a name.
-    text = text.replace("\r", " ")
+    # A spreadsheet would compute what begins so; a terminal would do what a control character says.
+    text = _clean(text)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
@@ -201,5 +213,5 @@ def _junit(grades: Sequence[Grade]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML has no way to write."""
+    """Without the control characters that XML has no way to write, and that a terminal obeys."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

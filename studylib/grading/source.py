@@ -11,9 +11,14 @@ import ast
 import builtins
 import hashlib
 import importlib
+import io
 import linecache
 import math
+import os
+import re
 import stat
+import tokenize
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -33,99 +38,203 @@ TYPES = {"bool_", "float16", "float32", "float64", "int8", "int16", "int32", "in
     f"uint{bits}" for bits in (8, 16, 32, 64)
 }
 JIT_OPTIONS = {"device", "inline", "fastmath", "max_registers", "lineinfo", "opt", "debug"}
+ENCODINGS = {"utf-8", "utf-8-sig", "ascii", "iso-8859-1", "cp1252"}  # what an editor may have saved
+MOST_NOTES = 10
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The kernel of a file. digest: of the whole file. tree: of the file. dropped: a note on
-    each import that the kernel does not need."""
+    """The kernel of a file. digest: of the whole file. tree: of the file. notes: on what judging leaves out of it."""
 
     kernel: Any
     tree: ast.Module
     digest: str
-    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_file(path: Path, inside: Path | None = None) -> str:
-    """The text of a submitted file; raises Refused for what is no plain UTF-8 file within the folder `inside`."""
+    """The text of a submitted file; raises Refused for what is no plain text file within the folder `inside`."""
     try:
         if inside is not None and not path.resolve().is_relative_to(inside.resolve()):
             raise Refused(f"{path.name} is a link to a file outside of its folder: hand in the file itself")
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise Refused(f"{path.name} is not a file")
-        if found.st_size > MAX_BYTES:
-            raise Refused(f"{path.name} has {found.st_size:,} bytes; a submission has at most {MAX_BYTES:,}")
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Refused(f"{path.name} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+        # Not waiting: a pipe that nobody writes to would keep the grader.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused(f"{path.name} is not a file")
+            if found.st_size > MAX_BYTES:
+                raise Refused(f"{path.name} has {found.st_size:,} bytes; a submission has at most {MAX_BYTES:,}")
+            text = _decoded(file.read(MAX_BYTES), path.name)
     except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
-        raise Refused(f"{path.name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        why = "it is not a file" if isinstance(error, IsADirectoryError) else getattr(error, "strerror", None) or error
+        raise Refused(f"{path.name} cannot be read: {why}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """A file's text in the encoding that it declares; only those in which what a reader sees is what Python reads."""
+    encoding = "utf-8"
+    try:
+        encoding = tokenize.detect_encoding(io.BytesIO(content).readline)[0]
+        if encoding in ENCODINGS:
+            return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise Refused(_not_text(error, name)) from None
+    except SyntaxError as error:
+        try:
+            content.decode()
+        except UnicodeDecodeError as first:
+            raise Refused(_not_text(first, name)) from None
+        encoding = str(error.msg).partition(": ")[2] or encoding
+    raise Refused(f"{name} declares the encoding {encoding[:40]}: save it as UTF-8, and take that line out")
+
+
+def _not_text(error: UnicodeDecodeError, name: str) -> str:
+    return f"{name} is not {error.encoding.upper()}: byte {error.start} is {error.object[error.start]:#04x}"
 
 
 def take(text: str, name: str, path: Path) -> Submission:
     """The kernel `name` of a file's text; raises Refused if it has none, or none that can be judged."""
+    # The name in messages, also in the compiler's, which reads the text by it: no folder of the grader's is in it.
+    file = path.name if re.fullmatch(r"[\w .()-]+", path.name) else f"{name}.py"
     try:
-        tree = ast.parse(text, str(path))
+        tree = ast.parse(text, file)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
-        raise Refused(f"{path.name} is not Python: {place}{getattr(error, 'msg', None) or error}") from None
+        raise Refused(f"{path.name} is not Python: {place}{getattr(error, 'msg', None) or _said(error)}") from None
     check_depth(tree)
-    linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
-    namespace: dict[str, Any] = {"__name__": f"submission_{name}", "__builtins__": builtins}
-    dropped: dict[str, tuple[int, str]] = {}
+    lines = [f"{line}\n" for line in text.split("\n")]  # splitlines() would count a form feed, which Python does not
+    linecache.cache[file] = (len(text), None, lines, file)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    taking = _Taking({"__name__": f"submission_{name}", "__builtins__": builtins}, {}, [], functions, file)
     for statement in tree.body:
-        _take_statement(statement, namespace, dropped, str(path))
-    kernel = namespace.get(name)
-    if kernel is None and name in dropped:
-        line, why = dropped[name]
+        taking.take(statement)
+    taking.leave_globals(tree)
+    kernel = taking.namespace.get(name)
+    if kernel is None and name in taking.dropped:
+        line, why = taking.dropped[name]
         raise Refused(f"{name} in line {line} is no kernel: {why}")
     if kernel is None:
         raise Refused(f"{path.name} has no function {name} with @cuda.jit")
     if not hasattr(kernel, "py_func"):
         raise Refused(f"{name} is a {type(kernel).__name__}, expected a function with @cuda.jit")
-    for missing, (line, why) in dropped.items():
-        if missing in _names(tree, kernel.py_func.__name__, namespace):
+    used = _names([functions[kernel.py_func.__name__]], functions)
+    for missing, (line, why) in taking.dropped.items():
+        if missing in used:
             raise Refused(f"the kernel uses {missing}, and line {line} is not run to judge it: {why}")
-    lines = {line for line, _ in dropped.values()}
-    unneeded = tuple(
-        f"line {statement.lineno} is left out, because the kernel does not need it: {ast.unparse(statement)[:80]}"
-        for statement in tree.body
-        if isinstance(statement, ast.Import | ast.ImportFrom) and statement.lineno in lines
+    return Submission(kernel, tree, hashlib.sha256(text.encode()).hexdigest(), _notes(taking.left, lines))
+
+
+def _notes(left: list[tuple[int, str]], lines: list[str]) -> tuple[str, ...]:
+    notes = [f"line {line} is left out, because {why}: {lines[line - 1].strip()[:80]}" for line, why in left]
+    more = len(notes) - MOST_NOTES
+    return (*notes[:MOST_NOTES], *([f"{more} more lines are left out"] if more > 0 else []))
+
+
+def _said(error: BaseException) -> str:
+    """An exception's text; Python's own say nothing when memory is short, which deep nesting does to its parser."""
+    return str(error)[:300] or {"MemoryError": "it needs too much memory"}.get(
+        type(error).__name__, type(error).__name__
     )
-    return Submission(kernel, tree, hashlib.sha256(text.encode()).hexdigest(), unneeded)
 
 
-def _take_statement(statement: ast.stmt, namespace: dict, dropped: dict, path: str) -> None:
-    """Takes over imports of numba, numpy and math, constants, kernels; notes what it leaves out."""
-    try:
+@dataclass
+class _Taking:
+    """Goes through a file's statements as Python would, and runs none.
+
+    namespace: what they bind, as far as it can be had. dropped: for names that cannot be had, the line and why. left:
+    line and reason of the statements that are left out, other than functions. functions: the file's, by name.
+    """
+
+    namespace: dict[str, Any]
+    dropped: dict[str, tuple[int, str]]
+    left: list[tuple[int, str]]
+    functions: dict[str, ast.FunctionDef]
+    file: str
+
+    def take(self, statement: ast.stmt) -> None:
+        """Takes over imports of numba, numpy and math, constants and kernels; notes what it leaves out."""
+        if _is_text(statement) or _is_main(statement):
+            return
+        try:
+            found = self._found(statement)
+            if private := next((name for name in found if name.startswith("__")), None):
+                raise Refused(f"{private} is Python's own name")
+            self.namespace.update(found)
+            for bound in found:
+                self.dropped.pop(bound, None)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the author's
+            self._leave(statement, _said(error))
+
+    def _found(self, statement: ast.stmt) -> dict[str, Any]:
+        """What a statement binds; raises Refused for one that is not judged."""
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            found = _import(statement)
-        elif isinstance(statement, ast.FunctionDef):
-            found = {statement.name: _function(statement, namespace, path)}
-        elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            if statement.value is None:
-                return
-            value = _value(statement.value, namespace)
-            found = {}
+            return _import(statement)
+        if isinstance(statement, ast.FunctionDef):
+            kernel, has_signature = _function(statement, self.namespace, self.file)
+            if has_signature:
+                self.left.append((statement.decorator_list[0].lineno, "the launch says the types"))
+            return {statement.name: kernel}
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            raise Refused("it is not an import, a constant or a kernel")
+        found: dict[str, Any] = {}
+        if statement.value is not None:
+            value = _value(statement.value, self.namespace)
             for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
                 _bind(target, value, found)
-        else:
-            raise Refused("it is not an import, a constant or a kernel")
-        namespace.update(found)
-        for bound in found:
-            dropped.pop(bound, None)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is the author's
+        return found
+
+    def _leave(self, statement: ast.stmt, why: str) -> None:
         for bound in _bound(statement):
-            namespace.pop(bound, None)
-            dropped[bound] = (statement.lineno, str(error)[:300])
+            self.namespace.pop(bound, None)
+            self.dropped[bound] = (statement.lineno, why)
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return  # defined, it changes nothing; where it is called that is another statement
+        needed = (
+            "the kernel does not need it" if isinstance(statement, ast.Import | ast.ImportFrom) else "it is not run"
+        )
+        self.left.append((statement.lineno, needed))
+        # An array or a list may be another after a statement that has to do with it.
+        named = _names([statement], self.functions)
+        touched = [value for name, value in self.namespace.items() if name in named and _can_change(value)]
+        for name, value in list(self.namespace.items()):
+            if any(_share(value, other) for other in touched):
+                del self.namespace[name]
+                self.dropped[name] = (statement.lineno, f"it may change {name}")
+
+    def leave_globals(self, tree: ast.Module) -> None:
+        """Drops what a function declares as global, for it may have set it when it was called."""
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.Global)):
+            for name in node.names:
+                self.namespace.pop(name, None)
+                self.dropped[name] = (node.lineno, f"global {name} lets a function change it")
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_main(statement: ast.stmt) -> bool:
+    """`if __name__ == "__main__":`, which an import does not run."""
+    return isinstance(statement, ast.If) and not statement.orelse and ast.unparse(statement.test) in MAIN
+
+
+MAIN = ("__name__ == '__main__'", "'__main__' == __name__")
+
+
+def _can_change(value: Any) -> bool:
+    return isinstance(value, list | np.ndarray)
+
+
+def _share(value: Any, other: Any) -> bool:
+    """Whether a change of `other` may be one of `value`: lists may hold each other, arrays may be views."""
+    if isinstance(value, np.ndarray) and isinstance(other, np.ndarray):
+        return bool(np.may_share_memory(value, other))
+    return isinstance(value, list) and isinstance(other, list)
 
 
 def _bind(target: ast.expr, value: Any, found: dict) -> None:
     if isinstance(target, ast.Name):
-        if target.id.startswith("__"):
-            raise Refused(f"{target.id} is Python's own name")
         found[target.id] = value
         return
     if not isinstance(target, ast.Tuple | ast.List):
@@ -137,18 +246,20 @@ def _bind(target: ast.expr, value: Any, found: dict) -> None:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement may set."""
-    found = set()
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            found.add(node.name)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name.partition(".")[0])
+    """The names that a statement may set or delete."""
     if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
         return {statement.name}
-    return found
+    found: set[str | None] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.MatchMapping):
+            found.add(node.rest)
+        else:  # a function, a class, what `except ... as` or `case ... as` has a name for
+            found.add(getattr(node, "name", None))
+    return {name for name in found if name}
 
 
 def _import(statement: ast.Import | ast.ImportFrom) -> dict[str, Any]:
@@ -167,6 +278,7 @@ def _import(statement: ast.Import | ast.ImportFrom) -> dict[str, Any]:
         module = _module(modules[0])
         if alias.name == "*":
             public = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+            public = [name for name in public if not name.startswith("__")]  # numpy's __version__
             found |= {name: getattr(module, name) for name in public if hasattr(module, name)}
         elif alias.name.startswith("_"):
             raise Refused("it imports a private name")
@@ -177,15 +289,19 @@ def _import(statement: ast.Import | ast.ImportFrom) -> dict[str, Any]:
     return found
 
 
-def _function(statement: ast.FunctionDef, namespace: dict, path: str) -> Any:
-    """The kernel: its code, compiled and not run, without what Python would evaluate when a function is defined."""
+def _function(statement: ast.FunctionDef, namespace: dict, path: str) -> tuple[Any, bool]:
+    """The kernel: its code, compiled and not run, without what Python would evaluate when a function is defined.
+
+    Beside it whether its decorator has a signature, which is left out: Numba evaluates its text as Python.
+    """
     if len(statement.decorator_list) != 1:
         raise Refused("it is a function without @cuda.jit, or with more than that")
     decorator = statement.decorator_list[0]
     options: list[ast.keyword] = []
+    has_signature = False
     if isinstance(decorator, ast.Call):
-        options = decorator.keywords
-        decorator.args = []  # Numba evaluates a signature's text as Python; the launch says the types anyway
+        options, has_signature = decorator.keywords, bool(decorator.args)
+        decorator.args = []
         decorator = decorator.func
     if _dotted(decorator, namespace) not in ("numba.cuda.jit",):
         raise Refused("its decorator is not cuda.jit")
@@ -207,7 +323,8 @@ def _function(statement: ast.FunctionDef, namespace: dict, path: str) -> Any:
     from numba import cuda
 
     function = FunctionType(code, namespace, statement.name)
-    return cuda.jit(**{str(option.arg): option.value.value for option in options})(function)  # type: ignore[attr-defined]
+    made = cuda.jit(**{str(option.arg): option.value.value for option in options})(function)  # type: ignore[attr-defined]
+    return made, has_signature
 
 
 def _is_option(value: ast.expr) -> bool:
@@ -346,23 +463,18 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def _names(tree: ast.Module, kernel: str, namespace: dict) -> set[str]:
-    """The names that a kernel uses, and those that its device functions do."""
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+def _names(statements: Iterable[ast.stmt], functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """The names that statements use; of functions, also of those that they name, only those that are not their own."""
     found: set[str] = set()
-    waiting = [kernel]
+    waiting = list(statements)
     while waiting:
-        function = functions.get(waiting.pop())
-        if function is None:
-            continue
-        used = {n.id for statement in function.body for n in ast.walk(statement) if isinstance(n, ast.Name)}
-        stored = {
-            n.id
-            for statement in function.body
-            for n in ast.walk(statement)
-            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-        }
-        new = used - stored - {a.arg for a in function.args.args} - found
+        statement = waiting.pop()
+        parts = statement.body if isinstance(statement, ast.FunctionDef) else [statement]
+        names = [node for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)]
+        new = {node.id for node in names} - found
+        if isinstance(statement, ast.FunctionDef):
+            new -= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            new -= {parameter.arg for parameter in statement.args.args}
         found |= new
-        waiting += sorted(new)
+        waiting += [functions[name] for name in sorted(new) if name in functions]
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu.emulator.expressions import BUILTINS
+from studylib.gpu.emulator.expressions import BUILTINS, POSITIONS
 from studylib.gpu.emulator.intrinsics import INTRINSICS
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
@@ -23,8 +23,7 @@ from studylib.gpu.language.source import MISSING, Source
 DEEPEST = 100  # nodes within each other; what people write has about 20
 LONGEST_TEXT = 200  # characters of a text that is printed
 MODULES = {"math", "numba", "numba.cuda", "numba.types", "numpy"}
-POSITIONS = {"threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize"}
-OF_CUDA = POSITIONS | {part for path in INTRINSICS for part in path.split(".")}
+OF_CUDA = set(POSITIONS) | {part for path in INTRINSICS for part in path.split(".")}
 FIELDS = {"x", "y", "z", "shape", "size", "ndim", "cuda", "types"}
 OF_MATH = {function.__name__ for function in mathlib.FUNCTIONS} | {"pi", "e", "tau", "inf", "nan"}
 OF_TYPES = {dtype.name for dtype in types.DTYPES} | {"bool_", "boolean", "pi", "e", "inf", "nan"}
@@ -128,17 +127,19 @@ def _check(source: Source) -> list[FunctionType]:
     if getattr(tree, "type_params", None):
         raise Refused(f"line {tree.lineno}: {source.name} has type parameters, which a kernel cannot have")
     texts = {id(s.value) for s in tree.body[:1] if isinstance(s, ast.Expr)}
-    names = {a.arg: a for a in arguments.posonlyargs + arguments.args}
+    own = source.locals | {a.arg for a in arguments.posonlyargs + arguments.args}
+    prints = "print" not in own and source.lookup("print") is builtins.print
     called: list[FunctionType] = []
     for statement in tree.body:
         for node in ast.walk(statement):
-            _check_node(node, texts)
-            if isinstance(node, ast.Name) and node.id not in source.locals | names.keys():
+            _check_node(node, texts, prints)
+            if isinstance(node, ast.Name) and node.id not in own:
                 called += _check_value(source.lookup(node.id), node)
     return called
 
 
-def _check_node(node: ast.AST, texts: set[int]) -> None:
+def _check_node(node: ast.AST, texts: set[int], prints: bool) -> None:
+    """texts: ids of the constants that may be text; prints: whether `print` is Python's."""
     known = isinstance(node, (*STATEMENTS, *EXPRESSIONS, *MARKS))
     if isinstance(node, ast.List):
         known = isinstance(node.ctx, ast.Store)
@@ -159,7 +160,7 @@ def _check_node(node: ast.AST, texts: set[int]) -> None:
     if isinstance(node, ast.Call):
         if not isinstance(node.func, ast.Name | ast.Attribute):
             raise _refused("only a function with a name can be called in a kernel", node)
-        if isinstance(node.func, ast.Name) and node.func.id == "print":
+        if prints and isinstance(node.func, ast.Name) and node.func.id == "print":
             texts.update(
                 id(argument) for argument in node.args if len(str(getattr(argument, "value", ""))) < LONGEST_TEXT
             )
@@ -190,7 +191,9 @@ def _check_value(value: Any, node: ast.Name) -> list[FunctionType]:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(part) for part in value)
-    return isinstance(value, bool | int | float | np.generic | np.ndarray)
+    if isinstance(value, np.generic | np.ndarray):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, bool | int | float)
 
 
 def _is_known(value: Any) -> bool:

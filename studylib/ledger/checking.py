@@ -2,31 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from studylib.ledger import grids, tables
-from studylib.ledger.expressions import costs, evaluate, number
 from studylib.ledger.files import CHECKED, LedgerError, Net, Paper, Row, load, papers
 from studylib.ledger.printed import Printed
-
-
-@dataclass(frozen=True)
-class CheckedRow:
-    """A row with its computation done: `verdict` is what was found, `claimed` what the file says."""
-
-    where: str
-    what: str
-    printed: str
-    computed: str
-    verdict: str
-    claimed: str
-    why: str
-    compute: str
-
-    @property
-    def agrees_with_claim(self) -> bool:
-        """Whether the file claims what was found. A quoted row claims nothing, so nothing contradicts it."""
-        return self.verdict == self.claimed
+from studylib.ledger.results import CheckedRow, Point
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,23 +41,6 @@ class Checked:
         Raises LedgerError where one of them has no row, or a cell two.
         """
         return grids.grid(self.paper, self.rows, rows, columns)
-
-
-class Point(NamedTuple):
-    """A network of the survey: the error in percent as printed, multiply-adds and parameters as counted here.
-
-    `protocol` says how the error was measured; points of different protocols are not comparable.
-    """
-
-    name: str
-    paper: str
-    year: int
-    top1_error: float
-    top5_error: float | None
-    protocol: str
-    where: str
-    macs: int
-    params: int
 
 
 def check(paper: str, where: str | None = None, show: Sequence[str] | None = None) -> Checked:
@@ -118,6 +81,8 @@ def _printed_at(row: Row, where: str) -> bool:
 
 
 def _check(row: Row, place: str) -> CheckedRow:
+    from studylib.ledger.expressions import number  # takes seconds to import torch, which who only reads spares
+
     computed, verdict = "", row.verdict
     if row.verdict in CHECKED:
         try:
@@ -133,6 +98,8 @@ def _check(row: Row, place: str) -> CheckedRow:
 
 
 def _point(paper: Paper, i: int, net: Net) -> Point:
+    from studylib.ledger.expressions import costs, evaluate
+
     place = f"{paper.key}.toml, net {i} ({net.name})"
     try:
         found = costs(evaluate(net.build), net.input)

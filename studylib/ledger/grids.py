@@ -4,13 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import product
-from typing import TYPE_CHECKING
 
 from studylib.ledger import tables
 from studylib.ledger.files import LedgerError, Paper
-
-if TYPE_CHECKING:
-    from studylib.ledger.checking import CheckedRow
+from studylib.ledger.results import CheckedRow
 
 Sides = Sequence[str] | Mapping[str, str]
 KEY = "as printed; ✓ comes out, ≈ comes out cut off instead of rounded, ✗ computed otherwise, “ not computed"
@@ -24,10 +21,10 @@ class Grid:
     """
 
     paper: Paper
-    rows: "tuple[CheckedRow, ...]"
+    rows: tuple[CheckedRow, ...]
     down: tuple[str, ...]
     across: tuple[str, ...]
-    cells: "dict[tuple[str, str], CheckedRow]"
+    cells: dict[tuple[str, str], CheckedRow]
 
     def __str__(self) -> str:
         body = [
@@ -80,7 +77,7 @@ class Grid:
         return f'<span title="{escape(how)}">{escape(row.printed)}</span> {mark}{otherwise}'
 
 
-def grid(paper: Paper, rows: "tuple[CheckedRow, ...]", down: Sides, across: Sides) -> Grid:
+def grid(paper: Paper, rows: tuple[CheckedRow, ...], down: Sides, across: Sides) -> Grid:
     """The grid whose cell at ("MobileNet", "parameters") is the row with one of these texts:
 
     "parameters, MobileNet", "MobileNet, parameters", "parameters of MobileNet", or "parameters" printed at a place that

@@ -4,12 +4,15 @@ import re
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
+from studylib.errors import StudyError
+
 # What one unit is worth behind a printed number. K is 1000 unless a row says `unit = 1024`.
 UNITS = {
     "": "1", "x": "1", "times": "1", "bits": "1", "W": "1", "%": "0.01",
     "K": "1e3", "k": "1e3", "KB": "1e3", "M": "1e6", "MB": "1e6", "million": "1e6",
     "G": "1e9", "B": "1e9", "GB": "1e9", "billion": "1e9",
 }  # fmt: skip
+NOISE = Decimal("1e-14")  # as a share of a float: what the last bits of a few operations make
 NUMBER = re.compile(r"(?P<about>[~≈]\s*)?(?P<digits>-?(\d[\d,]*)?(\.\d+)?)(?P<gap>\s*)(?P<suffix>.*)", re.DOTALL)
 
 
@@ -27,18 +30,18 @@ class Printed:
         """Reads e.g. "4.2M", "1.19%", ".790", "60,965,224", "~70k", "8 times".
 
         `unit`: what one printed unit is worth, where the suffix does not say it. `precision`: what the last
-        meaningful digit is worth; without it all printed digits count, trailing zeros too. Raises ValueError.
+        meaningful digit is worth; without it all printed digits count, trailing zeros too. Raises StudyError.
         """
         match = NUMBER.fullmatch(text)
         if match is None or not match["digits"].strip("-"):
-            raise ValueError(f"got {text!r}, which does not begin with a number like 4.2M, 1.19% or 60,965,224")
+            raise StudyError(f"got {text!r}, which does not begin with a number like 4.2M, 1.19% or 60,965,224")
         suffix = match["suffix"]
         if not unit and suffix not in UNITS:
-            raise ValueError(f"unknown unit {suffix!r} in {text!r}: use one of {' '.join(UNITS)}, or give `unit`")
+            raise StudyError(f"unknown unit {suffix!r} in {text!r}: use one of {' '.join(UNITS)}, or give `unit`")
         value = Decimal(match["digits"].replace(",", ""))
         quantum = Decimal(precision) if precision else Decimal(1).scaleb(int(value.as_tuple().exponent))
         if value % quantum:
-            raise ValueError(f"{text!r} is no multiple of the precision {precision}: correct one of them")
+            raise StudyError(f"{text!r} is no multiple of the precision {precision}: correct one of them")
         return cls(value, Decimal(str(unit)) if unit else Decimal(UNITS[suffix]), quantum, match["gap"] + suffix)
 
     def verdict(self, computed: float) -> str:
@@ -73,6 +76,8 @@ class Printed:
         return f"{shown:,}{self.suffix}"
 
     def _in_units(self, computed: float) -> Decimal:
-        # Twelve digits: 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.
-        exact = Decimal(computed) if isinstance(computed, int) else Decimal(f"{computed:.12g}")
-        return exact / self.unit
+        if isinstance(computed, int):
+            return Decimal(computed) / self.unit
+        # 3.1999999999999997 is the 3.2 that it stands for, and must not be cut to 3.1.
+        exact, short = Decimal(float(computed)), Decimal(f"{computed:.12g}")
+        return (short if abs(short - exact) <= NOISE * abs(exact) else exact) / self.unit

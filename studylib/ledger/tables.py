@@ -4,12 +4,9 @@ import textwrap
 from collections import Counter
 from html import escape
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from studylib.ledger.files import Paper
-
-if TYPE_CHECKING:
-    from studylib.ledger.checking import CheckedRow
+from studylib.ledger.results import CheckedRow
 
 # Symbol and word tell the verdicts apart without colour; only the symbol is coloured, in blue, ochre and vermilion
 # (the colour-blind can tell them apart) of a lightness that shows on white as well as on black.
@@ -26,7 +23,7 @@ SHARES = (13, 30, 12, 14, 31)  # percent of the width
 CELL = "text-align:left;vertical-align:top;padding:3px 8px;white-space:normal;overflow-wrap:normal"
 
 
-def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]", shown: "tuple[CheckedRow, ...]") -> str:
+def as_text(paper: Paper, rows: tuple[CheckedRow, ...], shown: tuple[CheckedRow, ...]) -> str:
     """A plain table of at most 110 columns of the rows `shown`; why a row does not reproduce stands below it."""
     lines = [heading(paper), *_line(*HEAD), "-" * 110]
     for row in shown:
@@ -36,7 +33,7 @@ def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]", shown: "tuple[CheckedR
     return "\n".join([*lines, "-" * 110, these + summary(rows)])
 
 
-def as_html(paper: Paper, rows: "tuple[CheckedRow, ...]", shown: "tuple[CheckedRow, ...]") -> str:
+def as_html(paper: Paper, rows: tuple[CheckedRow, ...], shown: tuple[CheckedRow, ...]) -> str:
     """A table with inline styles that wraps between words and, where that is not enough, scrolls in a box of its own.
 
     Text and background colours are the page's. Where not all rows are shown, all are folded below.
@@ -45,7 +42,7 @@ def as_html(paper: Paper, rows: "tuple[CheckedRow, ...]", shown: "tuple[CheckedR
     return table + (folded(paper, rows) if len(shown) < len(rows) else "")
 
 
-def folded(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
+def folded(paper: Paper, rows: tuple[CheckedRow, ...]) -> str:
     """All rows, closed until somebody opens them, with the way to the paper."""
     title = f"<summary>all rows: {escape(summary(rows).partition(': ')[2])}</summary>"
     return (
@@ -53,7 +50,7 @@ def folded(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
     )
 
 
-def _table(rows: "tuple[CheckedRow, ...]", above: str) -> str:
+def _table(rows: tuple[CheckedRow, ...], above: str) -> str:
     columns = "".join(f'<col style="width:{share}%">' for share in SHARES)
     head = "".join(f'<th style="{CELL}">{name}</th>' for name in HEAD)
     body = "".join(_html_row(row) for row in rows)
@@ -83,7 +80,7 @@ def heading(paper: Paper) -> str:
     return f"{paper.paper} ({paper.year}), {paper.link}: what it prints, computed again"
 
 
-def summary(rows: "tuple[CheckedRow, ...]") -> str:
+def summary(rows: tuple[CheckedRow, ...]) -> str:
     """How many rows there are of each verdict, and how many contradict their file."""
     counts = Counter(row.verdict for row in rows)
     parts = [f"{name} {counts[name]}" for name in MARKS if counts[name]]
@@ -92,7 +89,7 @@ def summary(rows: "tuple[CheckedRow, ...]") -> str:
     return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}: {', '.join(parts)}"
 
 
-def verdict(row: "CheckedRow") -> str:
+def verdict(row: CheckedRow) -> str:
     """What was found, and the claim where it differs."""
     return row.verdict if row.agrees_with_claim else f"{row.verdict} (BUT CLAIMED: {row.claimed})"
 
@@ -107,7 +104,7 @@ def _line(*cells: str) -> list[str]:
     return list(padded)
 
 
-def _html_row(row: "CheckedRow") -> str:
+def _html_row(row: CheckedRow) -> str:
     symbol, colour = MARKS[row.verdict]
     mark = f'<span style="color:{colour};font-weight:bold" aria-hidden="true">{symbol}</span> {escape(verdict(row))}'
     why = f'<div style="font-size:0.92em;margin-top:2px">{escape(row.why)}</div>' if row.why else ""

@@ -22,7 +22,7 @@ def test_every_check_passes_here_but_for_what_a_machine_may_lack(monkeypatch):
     found = {finding.what: finding for finding in doctor.findings(files.ROOT)}
     assert len(found) == len(checks)
     assert [f.what for f in found.values() if f.level == "problem"] == [], "\n".join(map(str, found.values()))
-    assert {f.what for f in found.values() if f.level == "note"} <= {"git", "data"}
+    assert {f.what for f in found.values() if f.level == "note"} <= {"git", "data", "torch"}
     assert "starts (server" in found["JupyterLab"].found
 
 
@@ -38,16 +38,67 @@ def test_a_python_that_the_course_does_not_allow(monkeypatch):
     assert finding.level == "problem" and finding.found.startswith("3.10.4, expected <3.14,>=3.11")
 
 
-def test_packages_that_are_missing_or_of_another_version(tmp_path):
+def test_packages_that_are_missing_or_of_another_version(tmp_path, monkeypatch):
     (tmp_path / "constraints.txt").write_text(
         "# head\nnumpy==0.1\nno-such-thing==1.0\nabsent==1 ; python_version < '3'\n"
     )
+    monkeypatch.setattr(doctor, "needed_by", lambda extra: {"no-such-thing"})
     finding = doctor.packages(tmp_path)
     assert finding.level == "problem" and "make lab" in finding.do
     assert "numpy " in finding.found and "(pinned ==0.1), no-such-thing missing (pinned ==1.0)" in finding.found
     assert "absent" not in finding.found
     (tmp_path / "constraints.txt").write_text("numpy=0.1\n")
     assert "git restore constraints.txt" in doctor.packages(tmp_path).do
+
+
+def test_a_pin_that_nothing_needs_may_be_absent_and_a_version_may_name_its_builder(tmp_path, monkeypatch):
+    """As CUDA's libraries are, with torch for the CPU, and the tools of the tests, in Binder."""
+    (tmp_path / "constraints.txt").write_text("torch==2.14.1\nno-such-thing==1.0\n")
+    monkeypatch.setattr(doctor, "_version", {"torch": "2.14.1+cpu"}.get)
+    assert str(doctor.packages(tmp_path)) == "ok       packages: 1 as in constraints.txt"
+
+
+def test_what_is_needed_follows_extras_and_markers(monkeypatch):
+    needs = {
+        "studylib": [
+            "a",
+            "Other.Tool; extra == 'test'",
+            "studylib[weeks]; extra == 'course'",
+            "b[x]; extra == 'weeks'",
+        ],
+        "a": ["for-nobody; python_version < '3'"],
+        "b": ["studylib", "library; extra == 'x'", "unused; extra == 'y'"],
+    }
+
+    def requires(name):
+        if name == "library":
+            raise doctor.importlib.metadata.PackageNotFoundError(name)
+        return needs.get(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", requires)
+    assert doctor.needed_by("course") == {"studylib", "a", "b", "library"}
+    assert doctor.needed_by("test") == {"studylib", "a", "other-tool"}
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchvision", "card", "system", "level", "found"),
+    [
+        ("2.14.1+cpu", "0.29.1+cpu", None, "linux", "ok", "2.14.1+cpu"),
+        ("2.14.1", "0.29.1", None, "linux", "note", "2.14.1 with CUDA's libraries, 4 GB that nothing uses"),
+        ("2.14.1", "0.29.1", None, "darwin", "ok", "2.14.1"),
+        ("2.14.1", "0.29.1", CARD, "linux", "ok", "2.14.1"),
+        ("2.14.1+cpu", "0.29.1+cpu", CARD, "linux", "note", "2.14.1+cpu lacks CUDA's libraries: study bench"),
+        ("2.14.1+cpu", "0.29.1", None, "linux", "problem", "torch 2.14.1+cpu, torchvision 0.29.1"),
+        (None, "0.29.1", None, "linux", "problem", "torch missing, torchvision 0.29.1"),
+    ],
+)
+def test_which_torch_there_is(monkeypatch, tmp_path, torch, torchvision, card, system, level, found):
+    monkeypatch.setattr(doctor, "_version", {"torch": torch, "torchvision": torchvision}.get)
+    monkeypatch.setattr(doctor, "_card", lambda: card)
+    monkeypatch.setattr(sys, "platform", system)
+    finding = doctor.torch(tmp_path)
+    assert finding.level == level and finding.found.startswith(found)
+    assert {"ok": "", "note": "TORCH=cuda" if card else "TORCH=cpu", "problem": "remove .venv"}[level] in finding.do
 
 
 def test_without_git_or_a_name_it_is_a_note(tmp_path, monkeypatch):
@@ -145,11 +196,11 @@ def test_the_remedy_is_the_pins_again_only_where_something_else_is_installed(mon
 
 
 def test_missing_or_damaged_data_is_a_note(tmp_path):
-    from studylib import data
+    from studylib.data import fetch
 
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
-    name = next(iter(data.SHA256))
+    name = next(iter(fetch.SHA256))
     (folder / name).write_bytes(b"damaged")
     finding = doctor.data(tmp_path)
     assert finding.level == "note" and name in finding.found and "python -m studylib.data" in finding.do

@@ -122,7 +122,7 @@ def test_a_patched_module_is_not_reached(tmp_path):
 )
 def test_an_import_that_is_not_needed_is_left_out_with_a_word(line, tmp_path):
     submission = take(f"{line}\n{HEAD}{BODY.format('a[i]')}", "k", tmp_path / "k.py")
-    assert submission.dropped == (f"line 1 is left out, because the kernel does not need it: {line}",)
+    assert submission.notes == (f"line 1 is left out, because the kernel does not need it: {line}",)
 
 
 def test_lone_carriage_returns_end_lines(tmp_path):

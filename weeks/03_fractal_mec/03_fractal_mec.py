@@ -1,8 +1,6 @@
 # %% [markdown]
 # # Week 3: a net that contains itself twice, and a convolution with a smaller buffer
 #
-# [![Open in Colab](../../weeks/open-in-colab.svg)](https://colab.research.google.com/github/YOUR_OWN_GROUP/efficient-cnns/blob/main/weeks/03_fractal_mec/03_fractal_mec.ipynb) [![Open in Binder](../../weeks/open-in-binder.svg)](https://mybinder.org/v2/gh/YOUR_OWN_GROUP/efficient-cnns/main?urlpath=lab/tree/weeks/03_fractal_mec/03_fractal_mec.ipynb)
-#
 # **At the end of this meeting you can**
 #
 # - grow a fractal block from its rule, and count its depth, its convolutions and its paths, on paper and on the graph;
@@ -23,9 +21,11 @@ import subprocess
 import sys
 
 if "google.colab" in sys.modules and not os.path.exists("week.toml"):
-    address = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
+    address = ""
+    if not address:
+        raise RuntimeError("this copy names no address to fetch the course from: study address URL writes it here")
     subprocess.run(["git", "clone", "--depth=1", address, "course"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course[weeks]"], check=True)
     site.main()  # this running Python finds the package too
     os.chdir("course/weeks/03_fractal_mec")
 

@@ -126,14 +126,16 @@ def draw(panels: list[tuple[str, Accesses]], heading: list[str], users: tuple[st
     total = HEAD + sum(heights)
     figure = plt.figure(figsize=(PAGE, total), facecolor="white")
     for number, text in enumerate(heading):
-        figure.text(0.02, 1 - (0.2 + 0.22 * number) / total, text, va="center", family="monospace", fontsize=9.5)
+        # A line of somebody's source: a $ in it is a dollar.
+        y = 1 - (0.2 + 0.22 * number) / total
+        figure.text(0.02, y, text, va="center", family="monospace", fontsize=9.5, parse_math=False)
     _legend(figure.add_axes((0.62, 1 - 0.82 / total, 0.3, 0.13 / total)), *users)
     top = sum(heights)
     for (title, _), layout, height in zip(panels, layouts, heights, strict=True):
         bottom = top - height + PANEL - 0.3
         box = (LEFT / PAGE, bottom / total, 1 - (LEFT + RIGHT) / PAGE, CELL * len(layout.rows) / total)
         ax = figure.add_axes(box)
-        ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        ax.set_title(title, loc="left", fontsize=10, fontweight="bold", parse_math=False)
         _panel(ax, layout, users[1], costs)
         top -= height
     plt.close(figure)  # or a notebook would show it a second time

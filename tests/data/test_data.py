@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import data
-from studylib.data import Dataset, DataUnavailable, digits, mnist, mnist_or_digits, same_different
+from studylib.data import Dataset, DataUnavailable, digits, fetch, mnist, mnist_or_digits, same_different
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 
 def check_contract(d, shape, classes):
@@ -89,7 +88,7 @@ def test_pairs_that_cannot_be_made(n, source, message):
 
 
 def test_notebooks_get_the_enlarged_digits_where_there_is_no_mnist_and_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(data, "SOURCES", {})
+    monkeypatch.setattr(fetch, "SOURCES", {})
     d = mnist_or_digits(tmp_path)
     check_contract(d, (1, 28, 28), 10)
     assert (len(d.train_x), len(d.test_x)) == (1347, 450)

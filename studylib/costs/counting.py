@@ -1,29 +1,13 @@
-"""What a net costs: parameters, multiply-adds and activation bytes of every layer, and its receptive field.
-
-Conventions, the same for every net:
-
-- A MAC is one multiply-add. Counted are convolutions, matrix products and scaled dot product attention, as they really
-  run, at batch 1; products with the zeros of padding are counted too.
-- Not counted as MACs, by convention: adding a bias, batch norm (it folds into the convolution before it) and any other
-  normalisation, pooling, resizing, activations, and every element-wise product or sum on its own.
-- An operation that is in neither list (`studylib.operations`) is unknown: it is named, and never counted as zero.
-- `params` has every parameter once, shared ones too; `params_no_bn` leaves out batch norm's scale and shift (MobileNet,
-  arXiv 1704.04861); `weights` leaves out everything of less than two dimensions, so norms and biases. Batch norm's
-  running statistics are `buffers`.
-- `macs_no_fc` leaves out `nn.Linear` (ShuffleNet, arXiv 1707.01083, prints the convolutions' part alone).
-- `activation_bytes` is 4 bytes (float32) for each output element of each row: what leaves a layer, once. Sums and
-  concatenations between layers have no row and are not in it.
-"""
+"""Counts what one forward pass of a net costs, on shapes alone: torch's meta device computes no numbers."""
 
 import copy
-import html
 import math
 import operator
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,110 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from studylib.operations import COUNTED, FREE
-from studylib.receptive import ReceptiveField, receptive_field
-
-__all__ = ["Costs", "ReceptiveField", "Row", "Unknown", "count", "receptive_field"]
-
-
-class Unknown(NamedTuple):
-    """An operation that has no rule: the module that ran it, and its name."""
-
-    name: str
-    operator: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One call of a layer, or one operation that a container ran itself (then `type` is the operation's name).
-
-    output_shape: of the (first) output, without the leading 1 of the batch; () where the layer was never called.
-    params, weights: the layer's own, at its first call. macs: None where the layer ran an unknown operation.
-    """
-
-    name: str
-    type: str
-    output_shape: tuple[int, ...]
-    params: int
-    weights: int
-    macs: int | None
-
-
-@dataclass(frozen=True, repr=False)
-class Costs:
-    """What `count` found; every total is the sum of the rows. With operations in `unknown`, `macs`, `macs_no_fc` and
-    their row in the table are lower bounds."""
-
-    net: str
-    input_shape: tuple[int, ...]
-    params: int
-    params_no_bn: int
-    weights: int
-    buffers: int
-    macs: int
-    macs_no_fc: int
-    activation_bytes: int
-    rows: tuple[Row, ...]
-    unknown: tuple[Unknown, ...]
-
-    def _cells(self) -> Iterator[tuple[str, str, str, str, str]]:
-        """The table's texts: header, rows, total."""
-        yield "layer", "type", "output", "params", "multiply-adds"
-        for row in self.rows:
-            macs = "unknown" if row.macs is None else f"{row.macs:,}"
-            yield row.name, row.type, _times(row.output_shape), f"{row.params:,}", macs
-        yield "total", "", _times(self.input_shape) + " in", f"{self.params:,}", self._at_least() + f"{self.macs:,}"
-
-    def _at_least(self) -> str:
-        return "at least " if self.unknown else ""
-
-    def _notes(self) -> list[str]:
-        totals = (
-            f"{self.net}: {self.params_no_bn:,} params without batch norm, {self.weights:,} of them weights; "
-            f"{self._at_least()}{self.macs_no_fc:,} multiply-adds without linear layers; "
-            f"{self.activation_bytes:,} bytes of activations"
-        )
-        return [totals, *(f"unknown, not counted: {operator} in {name}" for name, operator in self.unknown)]
-
-    def __str__(self) -> str:
-        cells = list(self._cells())
-        widths = [max(len(line[column]) for line in cells) for column in range(5)]
-        lines = [
-            "  ".join(
-                text.ljust(width) if column < 3 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        ]
-        rule = "-" * (sum(widths) + 8)
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *self._notes()])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        header, *rows, total = self._cells()
-
-        def line(texts: Sequence[str], tag: str, style: str = "") -> str:
-            cells = (
-                f'<{tag} style="text-align:{"left" if column < 3 else "right"};{style}">{html.escape(text)}</{tag}>'
-                for column, text in enumerate(texts)
-            )
-            return f"<tr>{''.join(cells)}</tr>"
-
-        # The header and the total stay in sight while a long net scrolls between them.
-        sticky = "position:sticky;background:var(--jp-layout-color0,#fff);"
-        notes = "<br>".join(html.escape(note) for note in self._notes())
-        return (
-            '<div style="max-height:28em;max-width:100%;overflow:auto">'
-            '<table style="margin:0;font-size:12px;white-space:nowrap">'
-            f"<thead>{line(header, 'th', sticky + 'top:0')}</thead>"
-            f"<tbody>{''.join(line(row, 'td') for row in rows)}</tbody>"
-            f"<tfoot>{line(total, 'th', sticky + 'bottom:0')}</tfoot></table></div><div>{notes}</div>"
-        )
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)
+from studylib.costs.operations import COUNTED, FREE
+from studylib.costs.table import Costs, Row, Unknown
+from studylib.errors import StudyError
 
 
 class _Counter(TorchDispatchMode):
@@ -222,7 +105,7 @@ def _on_meta(module: nn.Module) -> nn.Module:
                 memo[id(value)] = type(value)()
             elif isinstance(value, torch.Tensor) and id(value) not in memo:
                 if is_lazy(value):
-                    raise ValueError(f"{type(part).__name__} has no shape yet: call the net on real input, then count")
+                    raise StudyError(f"{type(part).__name__} has no shape yet: call the net on real input, then count")
                 memo[id(value)] = nn.Parameter(_twin(value), False) if isinstance(value, nn.Parameter) else _twin(value)
     return copy.deepcopy(module, memo).eval()
 
@@ -233,7 +116,7 @@ def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise ValueError(
+        raise StudyError(
             f"input_shape must be a tuple of positive integers without the batch, such as (3, 224, 224), "
             f"got {input_shape!r}"
         )
@@ -251,7 +134,7 @@ def _run(counter: _Counter, net: nn.Module, shape: tuple[int, ...]) -> None:
     except Exception as error:
         name, part, _ = counter.inside[-1] if counter.inside else (type(net).__name__, net, None)
         at = f"{name} ({type(part).__name__})" if name != type(part).__name__ else name
-        raise ValueError(_explained(str(error), type(net).__name__, at, shape)) from error
+        raise StudyError(_explained(str(error), type(net).__name__, at, shape)) from error
 
 
 def _explained(error: str, net: str, at: str, shape: tuple[int, ...]) -> str:
@@ -278,7 +161,7 @@ def count(module: nn.Module, input_shape: Sequence[int] = (3, 224, 224)) -> Cost
     The pass runs on a copy without data (torch's meta device), so that size does not matter; the module itself, its
     mode and its hooks are left alone. input_shape: (channels, height, width), or what the module takes, without batch.
 
-    Raises TypeError where `module` is no module, ValueError where the input does not fit the net or its forward pass
+    Raises TypeError where `module` is no module, StudyError where the input does not fit the net or its forward pass
     depends on the values of data. Warns where an operation is unknown: the multiply-adds are then a lower bound.
     """
     if not isinstance(module, nn.Module):

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from studylib import costs, nets
-from studylib.operations import COUNTED, FREE
+from studylib.costs.operations import COUNTED, FREE
 
 
 class Calls(nn.Module):
