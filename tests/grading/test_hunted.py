@@ -34,7 +34,11 @@ def unexpected(attempts, grades):
     for attempt in attempts:
         verdict = grades[attempt.name].verdict
         stage, text = next(((s.name, s.text) for s in verdict.stages if s.status == "failed"), ("passed", ""))
-        if stage not in attempt.stage.split(" or ") or attempt.says not in text or (stage == "passed") != verdict.passed:
+        if (
+            stage not in attempt.stage.split(" or ")
+            or attempt.says not in text
+            or (stage == "passed") != verdict.passed
+        ):
             lines.append(f"{attempt.name}: expected {attempt.stage}: {attempt.says}\n    got {stage}: {text[:200]}")
     return lines
 
