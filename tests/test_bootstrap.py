@@ -95,8 +95,9 @@ def test_a_second_run_installs_nothing(course, monkeypatch):
     pretend_python(monkeypatch)
     pretend_torch("2.14.1")
     bootstrap.STAMP.write_text(bootstrap.wanted())
-    (course / "data" / "mnist").mkdir(parents=True)
-    (course / "data" / "mnist" / "images").touch()
+    for name in ("mnist", "wheels"):
+        (course / "data" / name).mkdir(parents=True)
+        (course / "data" / name / "files").touch()
     assert bootstrap.main(["setup"]) == 0  # `course` fails the test on any command
 
 
@@ -240,10 +241,14 @@ def test_version_of_a_command_that_is_none():
     assert bootstrap.version_of(["no-such-python"]) is None
 
 
-def test_no_mnist_is_a_warning(course, monkeypatch, capsys):
-    pretend_run(monkeypatch, {"studylib.data": (1, ["MNIST cannot be had here"])})
+@pytest.mark.parametrize("there", [None, "mnist", "wheels"])
+def test_data_that_cannot_be_had_is_a_warning(course, monkeypatch, capsys, there):
+    if there:
+        (course / "data" / there).mkdir(parents=True)
+        (course / "data" / there / "files").touch()
+    pretend_run(monkeypatch, {"studylib.data": (1, ["20 photographs could not be had"])})
     bootstrap.fetch_data()
-    assert "warning: no MNIST (MNIST cannot be had here)" in capsys.readouterr().out
+    assert "warning: not all of the data (20 photographs could not be had)" in capsys.readouterr().out
 
 
 def test_jupyterlab_opens_on_the_first_page_made_anew(course, monkeypatch):

@@ -195,12 +195,14 @@ def new_week(
     Executes the new notebook once, which takes some seconds.
     """
     from studylib import course
+    from studylib.course import meeting
     from studylib.course import new_week as making
 
     with plain_errors():
         everything = course.load()
         folder = making.make(everything, name, title, topics or [])
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        made = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in [*made, meeting.place(everything.root, folder.name)]:
             typer.echo(f"wrote {path.relative_to(everything.root)}")
 
 

@@ -138,21 +138,32 @@ def build() -> tuple[list[Path], list[Path]]:
 
     written, refused = [], []
     for week, source in notebooks.weeks().items():
-        try:
-            wanted = participants(notebooks.read(source))
-        except ValueError as error:
-            raise StudyError(f"{source.name}: {error}") from None
         path = place(notebooks.ROOT, week)
-        if not any("gap" in cell.metadata for cell in wanted.cells):
+        now, wanted = own(path), _wanted(source)
+        if wanted is None or (now and nbformat.writes(_unrun(now)) == nbformat.writes(wanted)):
             continue
-        now = own(path)
-        if now is not None and not is_untouched(now):
+        if now and not is_untouched(now):
             refused.append(path)
-        elif now is None or nbformat.writes(_unrun(now)) != nbformat.writes(wanted):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.replace(path, nbformat.writes(wanted) + "\n")
-            written.append(path)
+            continue
+        write(path, wanted)
+        written.append(path)
     return written, refused
+
+
+def _wanted(source: Path) -> NotebookNode | None:
+    """The participants' notebook of a week, by the .py of its own; None where that has no gaps."""
+    from studylib.course import notebooks
+
+    try:
+        notebook = participants(notebooks.read(source))
+    except ValueError as error:
+        raise StudyError(f"{source.name}: {error}") from None
+    return notebook if any("gap" in cell.metadata for cell in notebook.cells) else None
+
+
+def write(path: Path, notebook: NotebookNode) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, nbformat.writes(notebook) + "\n")
 
 
 def own(path: Path) -> NotebookNode | None:

@@ -29,7 +29,8 @@ def for_sizes(budget: Budget, case: str, own: list[Report], own_there: list[Repo
         there * (room / used if used else 1) * MARGIN if there else room
         for (_, used, room, _), (_, there, _, _) in zip(_figures(budget, own), _figures(budget, own_there), strict=True)
     ]
-    return Budget(case, *allowed)
+    reads, writes, sectors, *passes = allowed
+    return Budget(case, reads, writes, sectors, passes[0] if passes else None)
 
 
 def _figures(budget: Budget, reports: list[Report]) -> list[tuple[str, float, float, Access | None]]:

@@ -64,7 +64,7 @@ def check(week, lab, course, page, run):
         lab.run_all(page, path, seconds=900)
     pictures = photograph(page, ROOT / "build" / "screenshots", week)
     assert pictures
-    errors = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+    errors = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
     assert not errors, errors[0].strip().splitlines()[-1]
     warnings = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
     assert not warnings, warnings[0]
