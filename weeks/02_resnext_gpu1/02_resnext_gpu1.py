@@ -38,7 +38,7 @@ FAST = True  # False: more training, more data; about ten minutes in place of on
 SEED = 0  # the first of three seeds of every experiment
 DATA = "../../data"  # not needed this week: the digits of scikit-learn are large enough
 
-# %%
+# %% jupyter={"source_hidden": true}
 import math
 import textwrap
 from itertools import pairwise, permutations
@@ -58,6 +58,7 @@ import studylib
 from studylib import blocks, course, data, gpu, ledger, nets, plots
 from studylib.blocks import Split
 from studylib.costs import count
+from studylib.gpu.compiler.occupancy import occupancy
 from studylib.nets.resnext import AggregatedBlock
 from studylib.training import Summary, accuracy, fit, over_seeds
 
@@ -151,6 +152,7 @@ axes[1].set_xlabel("input channel, nine places of the window each")
 axes[0].set_ylabel("output channel")
 plots.title(fig, "g groups: only the g blocks on the diagonal are left")
 plt.show()
+
 
 # %% [markdown]
 # ## 1.2 What groups save, and what they do not
@@ -296,7 +298,6 @@ f, h = np.zeros((DIGITS, 1)), np.zeros((1, DIGITS))
 f, h = 0.5 - a, b  # "is the first digit no larger than the second?"
 # END SOLUTION
 
-
 # %%
 def accuracy_of(f, h):
     """Share of right answers, where half of the pairs show the same digit."""
@@ -306,6 +307,7 @@ def accuracy_of(f, h):
 
 print(f"right: {accuracy_of(f, h):.0%}")
 course.expect(accuracy_of(f, h), 0.75)
+
 
 # %% [markdown]
 # *Think first:* can any $f$ and $h$ do better than 75 %?
@@ -678,6 +680,7 @@ x = torch.randn(2, WIDE, 7, 7, generator=random, dtype=torch.float64, requires_g
 upstream = torch.randn(2, WIDE, 7, 7, generator=random, dtype=torch.float64)
 print(f"{C} paths: first {tuple(first[0].shape)}, second {tuple(second[0].shape)}, third {tuple(third[0].shape)}")
 
+
 # %% [markdown]
 # **Your turn: form (c).** All first 1x1 convolutions read the same $x$, so they stack into one. And what is a 3x3
 # convolution on each path's own channels? (Section 1.1.)
@@ -708,6 +711,7 @@ for name in ("form_a", "form_b"):
     for mine, theirs in zip(gradients[name], gradients["form_c"], strict=True):
         assert theirs.abs().max() > 0.1 and (mine - theirs).abs().max() < 1e-12
 print(f"and so do the gradients of x and of all {len(everything) - 1} weight tensors")
+
 
 # %% [markdown]
 # Same function, same gradients: trained from the same weights in exact arithmetic, the three stay the same. Which one to
@@ -1059,6 +1063,7 @@ forward = F.relu(F.conv2d(F.relu(F.conv2d(digit[None], w1, -b1)), w2, -b2))
 course.expect(forward if forward is None else forward.flatten(), gamma2, within=1e-12)
 print("layered thresholding = relu(conv(relu(conv)))")
 
+
 # %% [markdown]
 # So a network's forward pass *is* this pursuit, with the thresholds as biases. The equality is a matter of names. The
 # theory's content is a promise: *if* the signal is such a sum, and few enough atoms are in it, then the thresholds find the
@@ -1159,6 +1164,7 @@ print("true values             ", truth[support].tolist())
 print("thresholding finds      ", [float(f"{v:.2f}") for v in estimate[support].tolist()])
 print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.tolist()])
 
+
 # %% [markdown]
 # ## Questions for hour 2
 #
@@ -1208,6 +1214,7 @@ six, doubled = np.arange(6, dtype=np.float32), np.zeros(6, np.float32)
 report = gpu.check(double, 2, 4, six, doubled)
 assert report.ok, report
 course.expect(doubled, 2 * six)
+
 
 # %% [markdown]
 # The hardware does not run single threads. It cuts each block into **warps** of 32 threads, which share one instruction
@@ -1404,6 +1411,7 @@ axes[1].set(xlabel="stride, floats", ylabel="passes for a warp", ylim=(0, 35))
 axes[1].set_title("Shared memory: odd strides are free", fontsize=10)
 plt.show()
 
+
 # %% [markdown]
 # ## 3.4 Shared memory, and the transpose
 #
@@ -1509,6 +1517,7 @@ for kernel in (transpose_straight, transpose_tile):
     assert report.ok, report
     course.expect(out, matrix.T)
 
+
 # %% jupyter={"source_hidden": true}
 @cuda.jit
 def transpose_padded(a, out):
@@ -1567,8 +1576,8 @@ report = gpu.check(transpose_hasty, 1, (32, 32), matrix, np.zeros_like(matrix))
 print(textwrap.fill(f"{report.findings[0].kind}: {report.findings[0].message}", 90))
 assert report.findings[0].kind == "race"
 
-
 # %% [markdown]
+#
 
 # %% [markdown]
 # ## 3.5 Now you
@@ -1607,6 +1616,7 @@ Markdown(
     "\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings)
 )
 
+
 # %% [markdown]
 # # Appendix: for home
 #
@@ -1634,7 +1644,6 @@ assert taking_part == list(range(31, 0, -1))
 print(f"rounds of one warp: {len(rounds)}; taking part: {taking_part[:4]} ... {taking_part[-3:]}")
 print(f"of all places in these rounds {sum(taking_part) / (32 * len(rounds)):.0%} did something")
 
-
 # %% [markdown]
 # The code takes the same path for all, only not equally long: whether one calls that divergence is the trick in the
 # question. What it costs is not in question: half of the warp's places stand idle.
@@ -1650,14 +1659,13 @@ print(f"of all places in these rounds {sum(taking_part) / (32 * len(rounds)):.0%
 # of compute capability 8.0:
 
 # %%
-from studylib.gpu.compiler.occupancy import occupancy
-
 for registers, shared in ((32, 0), (64, 0), (128, 0), (32, 16 * 1024), (32, 48 * 1024)):
-    held = occupancy((8, 0), threads=256, registers=registers, shared=shared)
+    held = occupancy((8, 0), registers, shared, block=256)
     print(
         f"{registers:4d} registers a thread, {shared:6,d} bytes shared a block: {held.blocks} blocks, "
         f"occupancy {held.fraction:4.0%}, limited by {held.limited_by}"
     )
+
 
 # %% [markdown]
 # ## A.3 Bank conflicts in a matrix product
@@ -1687,6 +1695,7 @@ def product(left, right, out, swap):
     out[i + 32 * j] = output[i + 32 * j]
 
 
+# %% jupyter={"source_hidden": true}
 left = rng.standard_normal((32, 128)).astype(np.float32)
 right = rng.standard_normal((128, 32)).astype(np.float32)
 
@@ -1781,6 +1790,7 @@ def tree_modulo(x, out):
         out[0] = sums[0]
 
 
+# %%
 @cuda.jit
 def tree_strided(x, out):
     sums = cuda.shared.array(256, float32)
@@ -1797,6 +1807,7 @@ def tree_strided(x, out):
         out[0] = sums[0]
 
 
+# %%
 @cuda.jit
 def tree_halves(x, out):
     sums = cuda.shared.array(256, float32)
@@ -1813,6 +1824,7 @@ def tree_halves(x, out):
         out[0] = sums[0]
 
 
+# %% jupyter={"source_hidden": true}
 numbers = rng.standard_normal(256).astype(np.float32)
 exact = math.fsum(numbers.tolist())
 trees, totals = {}, {}
