@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -24,19 +25,26 @@ from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING
 from studylib.gpu.language.values import CONFLICT, is_number
 
-BUILTINS: dict[Callable, Callable] = {
-    builtins.abs: types.absolute,
-    builtins.round: types.rounded,
-    builtins.int: types.to_int,
-    builtins.float: types.to_float,
-    builtins.bool: types.truth,
-    builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
-    builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
+
+class Builtin(NamedTuple):
+    """A function of Python that a kernel can call, and how many arguments it takes."""
+
+    compute: Callable
+    least: int = 1
+    most: float = 1
+
+
+BUILTINS: dict[Callable, Builtin] = {
+    builtins.abs: Builtin(types.absolute),
+    builtins.round: Builtin(types.rounded, 1, 2),
+    builtins.int: Builtin(types.to_int),
+    builtins.float: Builtin(types.to_float),
+    builtins.bool: Builtin(types.truth),
+    builtins.min: Builtin(lambda *values: types.extreme(values, smallest=True), 2, math.inf),
+    builtins.max: Builtin(lambda *values: types.extreme(values, smallest=False), 2, math.inf),
 }
 POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
-ROOTS = sorted(
-    {path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS)
-)  # what `from numba.cuda import` may name
+ROOTS = sorted({path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS))  # what one may import from numba.cuda
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
@@ -372,16 +380,16 @@ class Expressions(ABC):
             name = ast.unparse(node.func)
             self.reject(f"a kernel cannot call {name} here; a function of your own needs @cuda.jit(device=True)", node)
         arguments = [self.number(a, mask) for a in node.args]
+        if dtype is not None and len(arguments) != 1:
+            self.reject(f"{ast.unparse(node.func)} takes one argument", node)
+        if known and not BUILTINS[function].least <= len(arguments) <= BUILTINS[function].most:
+            self.reject(f"{ast.unparse(node)}: wrong number of arguments", node)
         try:
             if dtype is not None:
-                (value,) = arguments
-                return types.cast(value, dtype)
-            return BUILTINS[function](*arguments) if known else mathlib.apply(function, arguments)
-        except ValueError:
-            self.reject(f"{ast.unparse(node.func)} takes one argument", node)
+                return types.cast(arguments[0], dtype)
+            return BUILTINS[function].compute(*arguments) if known else mathlib.apply(function, arguments)
         except TypeError as error:
-            message = "wrong number of arguments" if "positional" in str(error) else str(error)
-            self.reject(f"{ast.unparse(node)}: {message}", node)
+            self.reject(f"{ast.unparse(node)}: {error}", node)
 
 
 def is_text(node: ast.expr) -> bool:
