@@ -310,7 +310,7 @@ def install(torch):
 
 def fetch_data():
     """MNIST, once. Without it the notebooks take the digits that scikit-learn ships, so this is not a failure."""
-    if any((ROOT / "data" / "mnist").glob("*")):
+    if len(list((ROOT / "data" / "mnist").glob("*-ubyte"))) == 4:
         return
     say("fetching the data: MNIST, 11 MB")
     code, lines = run([PYTHON, "-m", "studylib.data", "--root", ROOT / "data"], show=None)

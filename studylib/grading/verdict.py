@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from studylib import gpu
+from studylib.gpu.findings import counted
 from studylib.gpu.language.source import Source, display_name
 from studylib.grading import seed
 from studylib.grading.apart import compile_apart
@@ -179,7 +180,7 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
     parameters = len(inspect.signature(exercise.kernel.py_func).parameters)
     if len(source.parameters) != parameters:
         names = ", ".join(inspect.signature(exercise.kernel.py_func).parameters)
-        text = f"{source.name} takes {len(source.parameters)} arguments, expected {parameters}: ({names})"
+        text = f"{source.name} takes {counted(len(source.parameters), 'argument')}, expected {parameters}: ({names})"
         verdict.stages[0] = Stage("imports", FAILED, text)
         return verdict
     verdict.stages.append(Stage("attempted", PASSED))
@@ -309,7 +310,7 @@ def _right(exercise: Exercise, runs: list[Run]) -> Stage:
         if wrong := describe(exercise, run):
             kinds = (run.stopped.kind,) if run.stopped else ()
             return Stage("right", FAILED, f"case {run.case.title}: {wrong}", kinds)
-    return Stage("right", PASSED, f"{len(runs)} cases: {', '.join(run.case.title for run in runs)}")
+    return Stage("right", PASSED, f"{counted(len(runs), 'case')}: {', '.join(run.case.title for run in runs)}")
 
 
 def _safe(runs: list[Run]) -> Stage:

@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import indent
 
 from studylib import files
+from studylib.gpu.findings import counted
 from studylib.kernels.exercise import FOLDER, Exercise, load, names, weeks
 
 EXERCISES = FOLDER.parents[1] / "exercises"
@@ -51,7 +52,7 @@ def readme(week: str) -> str:
     lines = [
         f"# Week {int(week[:2])}: exercises",
         "",
-        f"{len(exercises)} kernels, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
+        f"{counted(len(exercises), 'kernel')}, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
         "",
         "| exercise | what | difficulty | minutes |",
         "|---|---|---|---|",

@@ -16,6 +16,7 @@ from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory, row_strides
+from studylib.gpu.findings import counted
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
@@ -94,8 +95,8 @@ class Expressions:
     def numbers(self, node: ast.Call, mask: Mask, least: int, most: int) -> list:
         """The values of a call's arguments, numbers all, after a look at how many there are."""
         if node.keywords or not least <= len(node.args) <= most:
-            wanted = f"{least}" if least == most else f"{least} to {most}"
-            self.reject(f"{ast.unparse(node.func)} takes {wanted} arguments, without keywords", node)
+            wanted = counted(most, "argument") if least == most else f"{least} to {counted(most, 'argument')}"
+            self.reject(f"{ast.unparse(node.func)} takes {wanted}, without keywords", node)
         return [self.number(argument, mask) for argument in node.args]
 
     def array(self, node: ast.expr, mask: Mask) -> Any:
@@ -105,7 +106,7 @@ class Expressions:
 
     def not_a(self, value, wanted: str, node: ast.expr) -> NoReturn:
         if isinstance(value, Array):
-            got = f"an array with {value.ndim} dimension{'s' * (value.ndim > 1)}"
+            got = f"an array with {counted(value.ndim, 'dimension')}"
         elif is_number(value):
             got = "a number"
         else:
@@ -282,9 +283,8 @@ class Expressions:
 
     def _no_element(self, values: tuple, number: int, node: ast.expr) -> str:
         if isinstance(node, ast.Attribute) and node.attr == "shape":
-            s, last = "s" * (len(values) > 1), len(values) - 1
-            array = ast.unparse(node.value)
-            return f"{array} has {len(values)} dimension{s}: {array}.shape[{number}] does not exist, the last is {last}"
+            array, has, last = ast.unparse(node.value), counted(len(values), "dimension"), len(values) - 1
+            return f"{array} has {has}: {array}.shape[{number}] does not exist, the last is {last}"
         return f"a tuple of {len(values)} has no element {number}"
 
     def check_homogeneous(self, values: tuple, node: ast.expr) -> None:

@@ -19,7 +19,7 @@ from studylib.gpu.emulator.frame import Arm, Frame
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, LocalMemory, SharedMemory
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.findings import Site, counted, stop
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING
 from studylib.gpu.language.values import CONFLICT, Partial, convert, is_number
@@ -93,7 +93,9 @@ class Interpreter(Expressions):
         if not isinstance(value, tuple):
             self.reject("only a tuple can be unpacked", target)
         if len(value) != len(target.elts):
-            self.reject(f"{len(value)} values cannot be unpacked into {len(target.elts)} names", target)
+            self.reject(
+                f"{counted(len(value), 'value')} cannot be unpacked into {counted(len(target.elts), 'name')}", target
+            )
         for element, part in zip(target.elts, value, strict=True):
             self.assign(element, part, mask)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from studylib.gpu.emulator import atomics, collectives
 from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.findings import counted
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
 
@@ -70,7 +71,9 @@ def _atomic(operation: str):
             run.reject(f"atomics work in global and shared memory; {array.memory.name} is {array.memory.space}", node)
         indices = run.as_indices(run.eval(node.args[1], mask), node.args[1])
         if len(indices) != array.ndim:
-            run.reject(f"{array.memory.name} has {array.ndim} dimensions, and is indexed with {len(indices)}", node)
+            run.reject(
+                f"{array.memory.name} has {counted(array.ndim, 'dimension')}, and is indexed with {len(indices)}", node
+            )
         values = [run.number(argument, mask) for argument in node.args[2:]]
         try:
             atomics.check_dtype(operation, array.dtype)
