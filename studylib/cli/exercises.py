@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from studylib.cli.terminal import plain_errors, show
+from studylib.errors import StudyError
 
 app = typer.Typer()
 exercises = typer.Typer(help="Make and prove the GPU exercises; for those who change them.", no_args_is_help=True)
@@ -115,17 +116,17 @@ def grade(
     """
     from studylib import kernels
     from studylib.grading import grade as grading
-    from studylib.grading import hand_ins, report
+    from studylib.grading import hand_ins, report, results
 
     with plain_errors(), tempfile.TemporaryDirectory(prefix="branches-") as scratch:
         if (submissions is None) == (branches is None):
-            raise ValueError("give a folder with a folder for each participant, or --branches, and not both")
+            raise StudyError("give a folder with a folder for each participant, or --branches, and not both")
         folder = submissions or hand_ins.check_out(branches or "", Path(scratch))
         jobs = hand_ins.jobs_in(folder, kernels.names(), out)
         for message in hand_ins.left_out(folder, out):
             typer.echo(f"study: {message}", err=True)
         report.begin(out)
-        done: list[grading.Grade] = []
+        done: list[results.Grade] = []
         try:
             done.extend(grading.grade(jobs, out))
         except KeyboardInterrupt:
@@ -135,7 +136,7 @@ def grade(
             typer.echo(f"study: {message}", err=True)
         for path in report.write(done, out, folder):
             typer.echo(f"wrote {path}")
-        for state in ("passed", "failed", "not attempted", grading.MISSING):
+        for state in ("passed", "failed", "not attempted", results.MISSING):
             typer.echo(f"{sum(found.state == state for found in done):5d} {state}")
 
 
@@ -198,7 +199,7 @@ def prove(which: Which = None) -> None:
     with plain_errors():
         chosen = kernels.find(which or [])
         if not chosen:
-            raise ValueError("there are no exercises to check")
+            raise StudyError("there are no exercises to check")
         wrong = 0
         for name in tqdm(chosen, unit="exercise", leave=False, disable=None):
             for message in proof.prove(kernels.load(name)):

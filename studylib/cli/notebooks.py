@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from studylib.cli.terminal import now, plain_errors
+from studylib.errors import StudyError
 
 app = typer.Typer()
 
@@ -38,10 +39,10 @@ def run(
 
     with plain_errors():
         if save and parameter:
-            raise ValueError("--save stores the outputs of the default parameters: leave out -p")
+            raise StudyError("--save stores the outputs of the default parameters: leave out -p")
         chosen = [notebooks.find(week).stem for week in weeks] if weeks else list(notebooks.weeks())
         if not chosen:
-            raise ValueError(f"there is no week under {notebooks.ROOT / 'weeks'}")
+            raise StudyError(f"there is no week under {notebooks.ROOT / 'weeks'}")
         given = {
             week: notebooks.parse_parameters(parameter or [], notebooks.read(notebooks.find(week)), week)
             for week in chosen
@@ -116,7 +117,7 @@ def front() -> None:
 
     with plain_errors():
         course, person = load(), ""
-        with suppress(ValueError):  # without git or a name, nobody's topics are shown
+        with suppress(StudyError):  # without git or a name, nobody's topics are shown
             person = claims.git_name(course.root)
         verdicts = {name: verdict["state"] for name, verdict in record.read()["verdicts"].items()}
         typer.echo(pages.write(course, person, verdicts, now()))

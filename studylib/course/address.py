@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 
 from studylib import files
 from studylib.course import meeting, notebooks, toml_files
+from studylib.errors import StudyError
 
 ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BADGES = re.compile(r"^\[!\[Open in Colab\].*$", re.MULTILINE)
@@ -19,22 +20,22 @@ SETUP_TAGS = ["remove-cell"]  # the site leaves such a cell out
 
 
 def parse(address: str) -> str:
-    """The address without what may stand behind it; "" for none. Raises ValueError where it is no repository on GitHub."""
+    """The address without what may stand behind it; "" for none. Raises StudyError where it is no repository on GitHub."""
     if not address:
         return ""
     found = ADDRESS.fullmatch(address.strip())
     if not found:
-        raise ValueError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
+        raise StudyError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
     return f"https://github.com/{found[1]}"
 
 
 def repository(root: Path = files.ROOT) -> str:
-    """What group.toml says, "" where it names no address. Raises ValueError naming the file where it is no usable one."""
+    """What group.toml says, "" where it names no address. Raises StudyError naming the file where it is no usable one."""
     path = root / "group.toml"
     try:
         return parse(str(toml_files.document(path).get("repository", "")))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise StudyError(f"{path}: {error}") from None
 
 
 def badges(path: str, address: str) -> str:
@@ -74,10 +75,10 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
 def dress(notebook: NotebookNode, week: str, address: str) -> bool:
     """Put badges and set-up cell into a notebook, or bring them up to date; True where it has changed.
 
-    The badges open the participants' notebook where the week has gaps. Raises ValueError where it does not begin with its title.
+    The badges open the participants' notebook where the week has gaps. Raises StudyError where it does not begin with its title.
     """
     if not notebook.cells or notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
-        raise ValueError(f"{week}: the first cell must begin with the title, `# Week ...`")
+        raise StudyError(f"{week}: the first cell must begin with the title, `# Week ...`")
     before = [cell.source for cell in notebook.cells]
     path = f"exercises/{week}/{meeting.NAME}" if meeting.gaps(notebook) else f"weeks/{week}/{week}.ipynb"
     title, _, rest = BADGES.sub("", notebook.cells[0].source).partition("\n")
@@ -113,7 +114,7 @@ def _executed(cell: NotebookNode) -> bool:
 
 
 def write(address: str, root: Path = files.ROOT) -> None:
-    """Make `address` the one that group.toml names; "" takes it away. Raises ValueError where it is none."""
+    """Make `address` the one that group.toml names; "" takes it away. Raises StudyError where it is none."""
     path, wanted = root / "group.toml", parse(address)
     document = toml_files.document(path)
     if document.get("repository") != wanted:

@@ -21,7 +21,7 @@ from studylib.course.readings import Paper
 from studylib.course.readings import load as load_readings
 from studylib.course.topic import Topic
 from studylib.course.week import Week
-from studylib.errors import near
+from studylib.errors import StudyError, near
 
 WEEK_NAME = re.compile(r"(\d\d)_[a-z][a-z0-9_]*")
 
@@ -53,26 +53,26 @@ class Course:
     papers: list[Paper]
 
     def week(self, name: str) -> Week:
-        """The week of that folder's name, number, or beginning. Raises ValueError with the weeks there are."""
+        """The week of that folder's name, number, or beginning. Raises StudyError with the weeks there are."""
         name = name.strip().rstrip("/").rpartition("/")[2]
         found = [w for w in self.weeks if name == w.name or (name.isdigit() and int(name) == w.number)]
         found = found or [w for w in self.weeks if name and w.name.startswith(name)]
         if len(found) == 1:
             return found[0]
         names = [w.name for w in self.weeks]
-        raise ValueError(f"there is no week {name!r}{near(name, names)}\nweeks: {', '.join(names)}")
+        raise StudyError(f"there is no week {name!r}{near(name, names)}\nweeks: {', '.join(names)}")
 
     def topic(self, name: str) -> Topic:
-        """The topic of that folder's name. Raises ValueError with the one that was probably meant."""
+        """The topic of that folder's name. Raises StudyError with the one that was probably meant."""
         names = [t.name for t in self.topics]
         if name not in names:
-            raise ValueError(f"there is no topic {name!r}{near(name, names)}\ntopics: {', '.join(names)}")
+            raise StudyError(f"there is no topic {name!r}{near(name, names)}\ntopics: {', '.join(names)}")
         return self.topics[names.index(name)]
 
     def paper(self, key: str) -> Paper:
         keys = [p.key for p in self.papers]
         if key not in keys:
-            raise ValueError(f"there is no paper {key!r} in readings.toml{near(key, keys)}")
+            raise StudyError(f"there is no paper {key!r} in readings.toml{near(key, keys)}")
         return self.papers[keys.index(key)]
 
     def topics_of(self, of: Week | Paper) -> list[Topic]:
@@ -119,7 +119,7 @@ class Course:
 def load(root: Path | None = None) -> Course:
     """The course whose files lie under `root`; this repository's where none is given.
 
-    Raises ValueError or OSError naming file and field for whatever in the files is wrong or does not go together.
+    Raises StudyError or OSError naming file and field for whatever in the files is wrong or does not go together.
     """
     root = Path(root or files.ROOT)
     group = load_group(root / "group.toml")
@@ -144,10 +144,10 @@ def _check_topics(course: Course) -> None:
     for t in course.topics:
         for key in t.papers:
             if key not in keys:
-                raise ValueError(f"{t.file}: papers has {key!r}, which readings.toml has not{near(key, keys)}")
+                raise StudyError(f"{t.file}: papers has {key!r}, which readings.toml has not{near(key, keys)}")
     for t in course.topics:
         if twin := next((other for other in course.topics if other.name == t.name and other is not t), None):
-            raise ValueError(f"{twin.file}: there is a topic {t.name!r} in {t.week} already: rename the folder")
+            raise StudyError(f"{twin.file}: there is a topic {t.name!r} in {t.week} already: rename the folder")
 
 
 def _check_weeks(course: Course) -> None:
@@ -155,21 +155,21 @@ def _check_weeks(course: Course) -> None:
         path = w.folder / "week.toml"
         match = WEEK_NAME.fullmatch(w.name)
         if not match or int(match[1]) != w.number:
-            raise ValueError(
+            raise StudyError(
                 f"{path}: number is {w.number}, and the folder is {w.name!r}, expected {w.number:02d}_name"
             )
         own = [t.name for t in course.topics if t.week == w.name]
         for name in w.topics:
             if name not in own:
-                raise ValueError(f"{path}: topics has {name!r}, and {w.name} has no such folder with a topic.toml"
+                raise StudyError(f"{path}: topics has {name!r}, and {w.name} has no such folder with a topic.toml"
                                  f"{near(name, own)}")  # fmt: skip
         if missing := [name for name in own if name not in w.topics]:
-            raise ValueError(f"{path}: topics has no {missing[0]!r}, which is a folder with a topic.toml here")
+            raise StudyError(f"{path}: topics has no {missing[0]!r}, which is a folder with a topic.toml here")
         toml_files.refuse_twins(path, "topics", w.topics)
         known = kernels.names(w.name)
         for name in w.exercises:
             if name not in known:
-                raise ValueError(f"{path}: exercises has {name!r}, and exercises/{w.name} has not{near(name, known)}")
+                raise StudyError(f"{path}: exercises has {name!r}, and exercises/{w.name} has not{near(name, known)}")
         if w.date:
             toml_files.check_day(w.date, f"{path}: date")
         if w.link:
@@ -179,9 +179,9 @@ def _check_weeks(course: Course) -> None:
     for before, after in zip(course.weeks, course.weeks[1:], strict=False):
         path = after.folder / "week.toml"
         if before.number == after.number:
-            raise ValueError(f"{path}: number is {after.number}, as in {before.name}")
+            raise StudyError(f"{path}: number is {after.number}, as in {before.name}")
         days = course.date(before), course.date(after)
         if days[0] and days[1] and days[1] <= days[0]:
-            raise ValueError(
+            raise StudyError(
                 f"{path}: date is {days[1]}, which is not after {days[0]} of {before.name}; give it another"
             )

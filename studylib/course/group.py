@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studylib.course import toml_files, topic
+from studylib.errors import StudyError
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HANDLE = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9])*")
@@ -48,16 +49,16 @@ class Group:
 
 
 def load(path: Path) -> Group:
-    """What a group.toml says. Raises ValueError or OSError naming file and field for whatever is wrong in it."""
+    """What a group.toml says. Raises StudyError or OSError naming file and field for whatever is wrong in it."""
     group = toml_files.read(Group, path)
     toml_files.check_line(group.title, f"{path}: title")
     if len(group.hours) != 3:
-        raise ValueError(f"{path}: hours has {len(group.hours)} entries, a meeting has 3 hours")
+        raise StudyError(f"{path}: hours has {len(group.hours)} entries, a meeting has 3 hours")
     if group.weekday and group.weekday not in WEEKDAYS:
-        raise ValueError(f"{path}: weekday is {group.weekday!r}, expected one of {', '.join(WEEKDAYS)}")
+        raise StudyError(f"{path}: weekday is {group.weekday!r}, expected one of {', '.join(WEEKDAYS)}")
     if bool(group.weekday) != bool(group.start):
         missing = "start" if group.weekday else "weekday"
-        raise ValueError(f"{path}: field {missing!r} is missing: dates follow from start and weekday together")
+        raise StudyError(f"{path}: field {missing!r} is missing: dates follow from start and weekday together")
     if group.start:
         toml_files.check_day(group.start, f"{path}: start")
     if group.link:
@@ -65,7 +66,7 @@ def load(path: Path) -> Group:
     for number, participant in enumerate(group.participants, 1):
         topic.check_name(participant.name, f"{path}: participants[{number}].name")
         if participant.github and not HANDLE.fullmatch(participant.github):
-            raise ValueError(
+            raise StudyError(
                 f"{path}: participants[{number}].github is {participant.github!r}, expected a handle without @"
             )
     toml_files.refuse_twins(path, "participants", [participant.name for participant in group.participants])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from studylib.course import toml_files, topic
+from studylib.errors import StudyError
 
 AREAS = ("compression", "designs", "segmentation", "search", "GPU", "theory")
 
@@ -36,18 +37,18 @@ class Readings:
 
 
 def load(path: Path) -> list[Paper]:
-    """The reading list of a readings.toml. Raises ValueError or OSError naming file and field for what is wrong in it."""
+    """The reading list of a readings.toml. Raises StudyError or OSError naming file and field for what is wrong in it."""
     papers = toml_files.read(Readings, path).papers
     for number, paper in enumerate(papers, 1):
         where = f"{path}: papers[{number}] ({paper.key})"
         if not topic.NAME.fullmatch(paper.key):
-            raise ValueError(f"{where}: key has small letters, digits and _, such as mobilenet_v2")
+            raise StudyError(f"{where}: key has small letters, digits and _, such as mobilenet_v2")
         if paper.area not in AREAS:
-            raise ValueError(f"{where}: area is {paper.area!r}, expected one of {', '.join(AREAS)}")
+            raise StudyError(f"{where}: area is {paper.area!r}, expected one of {', '.join(AREAS)}")
         if paper.arxiv and not re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv):
-            raise ValueError(f"{where}: arxiv is {paper.arxiv!r}, expected a number such as 1704.04861")
+            raise StudyError(f"{where}: arxiv is {paper.arxiv!r}, expected a number such as 1704.04861")
         if not paper.all_links:
-            raise ValueError(f"{where}: has neither arxiv nor links, one of them is needed")
+            raise StudyError(f"{where}: has neither arxiv nor links, one of them is needed")
         for link in paper.links:
             toml_files.check_link(link, f"{where}: links")
     toml_files.refuse_twins(path, "papers", [paper.key for paper in papers])

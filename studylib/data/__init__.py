@@ -1,11 +1,20 @@
-"""Real images as tensors: scikit-learn's digits, MNIST, and pairs of digits; fetched once, checked at every load.
+"""Real images as tensors: scikit-learn's digits, MNIST, pairs of digits, photographs; fetched once, checked at every load.
 
-    python -m studylib.data --root data      fetches MNIST (about 12 MB) and says what it does
+    python -m studylib.data --root data      fetches MNIST, photographs and a net's weights (31 MB) and says what it does
 
-After that nothing here touches the network.
+After that nothing here touches the network, but for `cifar10`, which only FAST = False asks for.
 """
 
 from studylib.data.fetch import DataUnavailable
-from studylib.data.images import Dataset, digits, mnist, mnist_or_digits, same_different
+from studylib.data.images import Dataset, cifar10, digits, mnist, mnist_or_digits, photographs, same_different
 
-__all__ = ["DataUnavailable", "Dataset", "digits", "mnist", "mnist_or_digits", "same_different"]
+__all__ = [
+    "DataUnavailable",
+    "Dataset",
+    "cifar10",
+    "digits",
+    "mnist",
+    "mnist_or_digits",
+    "photographs",
+    "same_different",
+]

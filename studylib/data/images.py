@@ -1,8 +1,9 @@
-"""Real images as tensors: scikit-learn's digits, MNIST, and pairs of digits."""
+"""Real images as tensors: scikit-learn's digits, MNIST, pairs of digits, CIFAR-10, and twenty photographs of ImageNet."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from studylib.data import fetch
+from studylib.data import fetch, wheels
 from studylib.data.fetch import DataUnavailable
 
 
@@ -68,6 +69,64 @@ def mnist_or_digits(root: str | Path = "data") -> Dataset:
     else:
         print(f"MNIST, {sizes(data)}")
     return data
+
+
+def cifar10(root: str | Path = "data") -> Dataset:
+    """CIFAR-10: 50,000 training and 10,000 test photographs, (3, 32, 32), by torchvision from `root`/cifar10.
+
+    170 MB are fetched where they are not there, so the notebooks ask for it only where FAST is False. Raises DataUnavailable
+    where it cannot be had. Source: Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
+    """
+    from torchvision.datasets import CIFAR10  # here, since importing torchvision takes seconds
+
+    folder = Path(root) / "cifar10"
+
+    def load() -> list[Tensor]:
+        parts: list[Tensor] = []
+        for train in (True, False):
+            images = CIFAR10(str(folder), train=train)
+            parts.append(torch.from_numpy(images.data).permute(0, 3, 1, 2).to(torch.float32) / 255)
+            parts.append(torch.tensor(images.targets))
+        return parts
+
+    try:
+        return Dataset(*load())
+    except RuntimeError:  # torchvision's: not there, or not complete
+        fetch.cifar10(folder)
+        return Dataset(*load())
+
+
+def photographs(root: str | Path = "data", side: int = 224) -> tuple[Tensor, Tensor]:
+    """Twenty photographs of ImageNet with their classes: x float32 (20, 3, side, side) in [0, 1], y int64 (20,).
+
+    They are the examples of foolbox 3.3.4 (Rauber et al., MIT licence), whose wheel is fetched to `root`/wheels and read
+    there; the photographs belong to other people, so they are never part of this repository or of a stored output. Each is
+    scaled until its shorter side has side / 0.875 pixels (bicubic), and the middle is cut out. y: 0 to 999, the number of
+    torchvision's `weights.meta["categories"]`. Twenty are too few for an accuracy: one is 5 points.
+    Raises DataUnavailable where the wheel cannot be had.
+    """
+    from PIL import Image  # here, as only this needs it
+
+    found: list[tuple[np.ndarray, int]] = []
+    with wheels.opened(wheels.PHOTOGRAPHS, root) as archive:
+        for name in sorted(archive.namelist()):
+            if labelled := re.fullmatch(r"foolbox/data/imagenet_\d\d_(\d+)\.jpg", name):
+                with archive.open(name) as file, Image.open(file) as image:
+                    found.append((_middle(image.convert("RGB"), side), int(labelled[1])))
+    pixels = torch.from_numpy(np.stack([pixels for pixels, _ in found])).permute(0, 3, 1, 2)
+    return pixels.to(torch.float32) / 255, torch.tensor([label for _, label in found])
+
+
+def _middle(image, side: int) -> np.ndarray:
+    """The middle of a photograph: uint8 (side, side, 3)."""
+    from PIL import Image
+
+    scale = round(side / 0.875) / min(image.size)
+    width, height = (round(length * scale) for length in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(
+        image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
+    )
 
 
 def same_different(n_train: int, n_test: int, seed: int = 0, source: Dataset | None = None) -> Dataset:

@@ -19,6 +19,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from studylib import kernels
+from studylib.errors import StudyError
 from studylib.grading.source import MAX_BYTES, Refused, read_file
 from studylib.kernels.stubs import EXERCISES, stub
 
@@ -71,15 +72,15 @@ def jobs_in(folder: Path, chosen: list[str], out: Path) -> list[Job]:
     """All exercises of all participants.
 
     A participant is each folder in `folder` but `out`, or a link to one; whoever's name stands before an exercise's in a
-    file beside them (anna_vector_add.py); or `folder` itself, where the exercises lie in it. Raises ValueError if there is
+    file beside them (anna_vector_add.py); or `folder` itself, where the exercises lie in it. Raises StudyError if there is
     none.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; expected one with a folder for each participant")
+        raise StudyError(f"{folder} is not a folder; expected one with a folder for each participant")
     people, left = _people(folder, out)
     if not people:
         there = f"; {'; '.join(left)}" if left else ""
-        raise ValueError(f"{folder} has no folders; expected one for each participant{there}")
+        raise StudyError(f"{folder} has no folders; expected one for each participant{there}")
     return [job for person in people for job in _jobs(person, chosen)]
 
 
@@ -340,7 +341,7 @@ def _printable(name: str, longest: int = 80) -> str:
 
 
 def check_out(pattern: str, folder: Path) -> Path:
-    """Writes the exercises of every git branch that fits the pattern to a folder each; raises ValueError if none does.
+    """Writes the exercises of every git branch that fits the pattern to a folder each; raises StudyError if none does.
 
     Only they are asked for, one by one: a branch may hold a tree that never ends, or gigabytes that pack well.
     """
@@ -353,7 +354,7 @@ def check_out(pattern: str, folder: Path) -> Path:
             if fnmatch.fnmatch(name, pattern):
                 branches.setdefault(name, reference)
     if not branches:
-        raise ValueError(f"no git branch fits {pattern!r}")
+        raise StudyError(f"no git branch fits {pattern!r}")
     wanted = [f"exercises/{kernels.load(name).week}/{name}.py" for name in kernels.names()]
     names = file_names(branches)
     for name, reference in branches.items():
@@ -391,6 +392,6 @@ def _git(*arguments: str) -> bytes:
     try:
         return subprocess.run(["git", "-C", EXERCISES.parent, *arguments], check=True, capture_output=True).stdout
     except FileNotFoundError:
-        raise ValueError("git is not installed, and --branches needs it") from None
+        raise StudyError("git is not installed, and --branches needs it") from None
     except subprocess.CalledProcessError as error:
-        raise ValueError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
+        raise StudyError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None

@@ -13,9 +13,10 @@ from rich.text import Text
 from tqdm import tqdm
 
 from studylib import kernels
+from studylib.errors import StudyError
 from studylib.grading import record
-from studylib.grading.grade import MISSING, grader_version, result_key
 from studylib.grading.local import check_file
+from studylib.grading.results import MISSING, grader_version, result_key
 from studylib.grading.source import Refused, read_file
 from studylib.grading.verdict import Verdict
 from studylib.kernels.stubs import EXERCISES
@@ -57,12 +58,12 @@ def remember(verdict: Verdict, path: Path, remembered: Path = record.RECORD) -> 
 
 
 def graded(path: Path) -> dict[str, dict[str, str]]:
-    """By participant, the states in a grades.csv; raises ValueError for a file that is none."""
+    """By participant, the states in a grades.csv; raises StudyError for a file that is none."""
     people: dict[str, dict[str, str]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         if not {"participant", "exercise", "state"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path} is not a grades.csv of `study grade`: it has the columns {rows.fieldnames}")
+            raise StudyError(f"{path} is not a grades.csv of `study grade`: it has the columns {rows.fieldnames}")
         for row in rows:
             people.setdefault(row["participant"], {})[row["exercise"]] = row["state"]
     return people

@@ -21,8 +21,8 @@ from markupsafe import Markup
 from studylib import files, kernels
 from studylib.gpu.findings import counted
 from studylib.grading.card import is_word_for_word, page
-from studylib.grading.grade import MISSING, Grade
 from studylib.grading.hand_ins import MARKER, file_names
+from studylib.grading.results import MISSING, Grade
 from studylib.grading.verdict import display_path
 from studylib.kernels.stubs import EXERCISES
 

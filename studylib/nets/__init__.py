@@ -9,13 +9,18 @@ from studylib.nets.alexnet import alexnet
 from studylib.nets.capsnet import capsnet
 from studylib.nets.deeplab import deeplabv3
 from studylib.nets.densenet import densenet121, densenet161, densenet169, densenet201, densenet264, densenet_cifar
+from studylib.nets.efficientnet_lite import efficientnet_lite0
 from studylib.nets.fractalnet import fractalnet
 from studylib.nets.googlenet import googlenet
+from studylib.nets.igcv1 import igc_cifar, igc_imagenet, regular_cifar, regular_imagenet
 from studylib.nets.lenet import lenet5, lenet_300_100
 from studylib.nets.mobilenet import mobilenet_v1
+from studylib.nets.mobilenet_v2 import mobilenet_v2, mobilenet_v2_deeplab, mobilenet_v2_ssdlite
 from studylib.nets.pspnet import pspnet
 from studylib.nets.resnet import resnet50, resnet101, resnet152
 from studylib.nets.resnext import resnext, resnext29_cifar, resnext50_32x4d, resnext101_32x4d, resnext101_64x4d
+from studylib.nets.senet import se_resnet50, se_resnet101, se_resnet152, se_resnext50_32x4d
+from studylib.nets.shufflenet import shufflenet
 from studylib.nets.vgg import vgg16
 from studylib.nets.xception import xception
 from studylib.nets.xnor import xnor_lenet
@@ -30,12 +35,20 @@ __all__ = [
     "densenet201",
     "densenet264",
     "densenet_cifar",
+    "efficientnet_lite0",
     "fractalnet",
     "googlenet",
+    "igc_cifar",
+    "igc_imagenet",
     "lenet5",
     "lenet_300_100",
     "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v2_deeplab",
+    "mobilenet_v2_ssdlite",
     "pspnet",
+    "regular_cifar",
+    "regular_imagenet",
     "resnet50",
     "resnet101",
     "resnet152",
@@ -44,6 +57,11 @@ __all__ = [
     "resnext50_32x4d",
     "resnext101_32x4d",
     "resnext101_64x4d",
+    "se_resnet50",
+    "se_resnet101",
+    "se_resnet152",
+    "se_resnext50_32x4d",
+    "shufflenet",
     "vgg16",
     "xception",
     "xnor_lenet",

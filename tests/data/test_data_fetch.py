@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from studylib.data import DataUnavailable, fetch, mnist, mnist_or_digits
+from studylib.data import DataUnavailable, fetch, mnist, mnist_or_digits, wheels
 from studylib.data.__main__ import main
 
 
@@ -45,8 +45,9 @@ def write(folder, files=None):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """MNIST is the four small files; returns the sources, at first none, for the test to fill."""
+    """MNIST is the four small files, and there are no wheels; returns the sources, at first none, for the test to fill."""
     sources = {}
+    monkeypatch.setattr(wheels, "WHEELS", ())
     monkeypatch.setattr(fetch, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in small_files().items()})
     monkeypatch.setattr(fetch, "SOURCES", sources)
     return sources
@@ -173,9 +174,10 @@ def test_what_a_killed_process_left_is_cleared_away_after_an_hour(fake, tmp_path
 FETCHER = """
 import hashlib, os, sys, time
 from pathlib import Path
-from studylib.data import fetch
+from studylib.data import fetch, wheels
 from studylib.data.__main__ import main
 
+wheels.WHEELS = ()
 scratch, expected, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 source = scratch / "source"
 

@@ -53,6 +53,16 @@ def test_the_compiler_says_what_it_says_in_one_process(solved, tmp_path):
     assert there.stage("compiles") == here.stage("compiles")
 
 
+def test_its_errors_show_the_line_by_the_files_name(solved, tmp_path):
+    path = tmp_path / "b\u00e9n" / "transpose (1).py"
+    path.parent.mkdir()
+    path.write_text(solved.replace("a.shape[0]", "a.shape[2]"), encoding="utf-8")
+    said = judge("transpose", path=path).stage("compiles")
+    line = next(n for n, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if "a.shape[2]" in text)
+    assert said.status == "failed" and f'File "transpose (1).py", line {line}' in said.text
+    assert "a.shape[2]" in said.text and "<source missing" not in said.text and str(tmp_path) not in said.text
+
+
 def act_on(tmp_path):
     parent, mark = os.getpid(), tmp_path / "mark"
     return {

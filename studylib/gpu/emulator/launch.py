@@ -13,7 +13,7 @@ from studylib.gpu.device import DeviceArray
 from studylib.gpu.emulator.endless import waits
 from studylib.gpu.emulator.frame import Frame
 from studylib.gpu.emulator.inference import TypedArray, abstract
-from studylib.gpu.emulator.interpreter import Interpreter
+from studylib.gpu.emulator.lowering import lowered
 from studylib.gpu.emulator.machine import Grid, Machine, chunks
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
@@ -142,15 +142,15 @@ def run(program: Program, grid: Grid, arguments: list[Argument], observer: Obser
     observer, printed, typed = observer or Observer(), 0, program.typed
     try:
         with np.errstate(all="ignore"):
+            step = lowered(typed)
             for first, blocks in parts or chunks(grid, waits(typed)):
-                frame = Frame(typed, dict(values), is_kernel=True)
-                interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
-                observer.begin(interpreter.machine)
+                machine = Machine(grid, first, blocks, observer)
+                observer.begin(machine)
                 try:
-                    interpreter.run()
+                    step(Frame(typed, machine, dict(values), is_kernel=True), machine.everyone)
                 finally:
                     observer.end()
-                    printed = _print(interpreter.printed, printed)
+                    printed = _print(machine.printed, printed)
     except (KernelError, KeyboardInterrupt) as error:
         error.add_note(_left_behind(program, arguments))
         raise
