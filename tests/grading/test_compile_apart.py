@@ -96,8 +96,8 @@ def test_what_is_taken_over_reaches_nothing(name, judged, tmp_path):
 @pytest.mark.parametrize("name", ["read", "fork", "network", "memory"])
 def test_without_a_wall_the_same_acts_go_unseen(name, judged, tmp_path, monkeypatch):
     """Else the test above would pass without a wall as well."""
-    monkeypatch.setattr(apart.fence, "close", lambda *a, **k: None)
-    monkeypatch.setattr(apart.isolation, "limit", lambda *a: None)
+    monkeypatch.setattr(compile_apart.fence, "close", lambda *a, **k: None)
+    monkeypatch.setattr(compile_apart.isolation, "limit", lambda *a: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         verdict = judged(act_on(tmp_path, server.getsockname()[1])[name])
     assert verdict.stage("compiles").status == "passed", str(verdict)

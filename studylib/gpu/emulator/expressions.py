@@ -18,7 +18,7 @@ from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory, row_strides
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.findings import Site, counted, stop
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
@@ -110,8 +110,8 @@ class Expressions(ABC):
     def numbers(self, node: ast.Call, mask: Mask, least: int, most: int) -> list:
         """The values of a call's arguments, numbers all, after a look at how many there are."""
         if node.keywords or not least <= len(node.args) <= most:
-            wanted = f"{least}" if least == most else f"{least} to {most}"
-            self.reject(f"{ast.unparse(node.func)} takes {wanted} arguments, without keywords", node)
+            wanted = counted(most, "argument") if least == most else f"{least} to {counted(most, 'argument')}"
+            self.reject(f"{ast.unparse(node.func)} takes {wanted}, without keywords", node)
         return [self.number(argument, mask) for argument in node.args]
 
     def operands(self, intrinsic: Intrinsic, node: ast.Call, mask: Mask) -> list:
@@ -138,7 +138,7 @@ class Expressions(ABC):
 
     def not_a(self, value, wanted: str, node: ast.expr) -> NoReturn:
         if isinstance(value, Array):
-            got = f"an array with {value.ndim} dimension{'s' * (value.ndim > 1)}"
+            got = f"an array with {counted(value.ndim, 'dimension')}"
         elif is_number(value):
             got = "a number"
         else:
@@ -400,8 +400,8 @@ def is_text(node: ast.expr) -> bool:
 def no_element(length: int, number: int, node: ast.expr) -> str:
     """What is wrong with an index into the tuple of this expression."""
     if isinstance(node, ast.Attribute) and node.attr == "shape":
-        s, array = "s" * (length > 1), ast.unparse(node.value)
-        return f"{array} has {length} dimension{s}: {array}.shape[{number}] does not exist, the last is {length - 1}"
+        array, has = ast.unparse(node.value), counted(length, "dimension")
+        return f"{array} has {has}: {array}.shape[{number}] does not exist, the last is {length - 1}"
     return f"a tuple of {length} has no element {number}"
 
 
