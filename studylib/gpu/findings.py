@@ -54,7 +54,7 @@ class KernelError(RuntimeError):
         """IPython shows these lines in place of a traceback, whose frames would all be the emulator's."""
         return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return type(self), (self.finding,)
 
 
