@@ -24,7 +24,7 @@ make lab         open JupyterLab on the course's first page; seconds, but the fi
                  minutes if all packages are cached, else longer by the download of 0.7 GB (with an NVIDIA card 3 GB)
 make test        everything that CI runs, installing first where needed; about 15 minutes on two cores
 make check       format, lint, types and the tests of what changed since main; under a minute;
-                 make check grading, make check studylib/data.py: of a package or of files
+                 make check grading, make check studylib/plots.py: of a package or of files
 make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
 make site        build the course's website in build/site/ from what is stored; about a minute
 make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py
