@@ -25,7 +25,7 @@ make lab         open JupyterLab on the course's first page; seconds, but the fi
 make test        everything that CI runs, installing first where needed; about 15 minutes on two cores, and three to
                  four for each other promised Python on this machine (build/pythons/ then holds a .venv for it)
 make check       format, lint, types and the tests of what changed since main; under a minute;
-                 make check grading, make check studylib/data.py: of a package or of files
+                 make check grading, make check studylib/plots.py: of a package or of files
 make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
 make site        build the course's website in build/site/ from what is stored; about a minute
 make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py

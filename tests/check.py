@@ -2,7 +2,7 @@
 
 make check                                  what changed since main, committed or not
 make check grading                          a package of studylib
-make check studylib/data.py tests/nets      files and folders
+make check studylib/plots.py tests/nets      files and folders
 """
 
 import subprocess
