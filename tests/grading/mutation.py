@@ -23,7 +23,7 @@ import numpy as np
 
 from studylib.grading.budget import judge_budget
 from studylib.grading.mismatches import close
-from studylib.grading.verdict import run
+from studylib.grading.runs import run
 from studylib.kernels import Case, Exercise, load
 from studylib.kernels.stubs import GRADER
 
