@@ -23,6 +23,8 @@ HELP = """\
 make lab         open JupyterLab on the course's first page; seconds, but the first time it installs: two
                  minutes if all packages are cached, else longer by the download of 0.7 GB (with an NVIDIA card 3 GB)
 make test        everything that CI runs, installing first where needed; about 15 minutes on two cores
+make check       format, lint, types and the tests of what changed since main; under a minute;
+                 make check grading, make check studylib/data.py: of a package or of files
 make weeks       execute every week and write its page to build/weeks/; about 3 minutes a week
 make site        build the course's website in build/site/ from what is stored; about a minute
 make notebooks   execute every week and store the outputs in its .ipynb; after a change of a .py
@@ -42,8 +44,8 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed-for"
 LOW, HIGH = (3, 11), (3, 13)
 LINUX = sys.platform.startswith("linux")
-# What .venv holds, for bootstrap and tests/pythons.py; environment.yml takes less, for a reader.
-PACKAGES = ["-c", "constraints.txt", "-e", ".[course,site,test]"]
+# The extras of pyproject.toml: a participant's, and those of whoever works on the course.
+COURSE, ALL = "course", "course,site,test"
 # PyPI's torch brings CUDA's libraries on Linux; PyTorch's own index has the same versions without, with CPU_TAG behind
 # the version. Elsewhere PyPI's is for the CPU already.
 CPU_TAG = "+cpu"
@@ -115,17 +117,17 @@ def find_python():
     )
 
 
-def wanted():
+def wanted(extras=ALL):
     """What .venv should hold, as one line: changes with what decides it, but for the kind of torch, which it holds."""
     parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
-    return hashlib.sha256(b"\0".join(parts + [" ".join(PACKAGES).encode()])).hexdigest()
+    return hashlib.sha256(b"\0".join(parts + [extras.encode()])).hexdigest()
 
 
-def is_installed(torch):
-    """Whether .venv is as the files say, with the kind of torch that is asked for."""
+def is_installed(torch, extras):
+    """Whether .venv is as the files say, with these extras or all of them, and the kind of torch that is asked for."""
     return (
         STAMP.is_file()
-        and STAMP.read_text() == wanted()
+        and STAMP.read_text() in (wanted(extras), wanted(ALL))
         and version_of([str(PYTHON)]) is not None
         and held_torch() == torch
     )
@@ -197,13 +199,14 @@ def choose_torch():
     return wants
 
 
-def calls(torch, uv=True):
+def calls(torch, extras=ALL, uv=True):
     """The arguments of each call of uv or of pip, in turn; a single one where torch comes from PyPI too."""
+    packages = ["-c", "constraints.txt", "-e", f".[{extras}]"]
     if torch == "cuda" or not LINUX:
-        return [PACKAGES]
+        return [packages]
     index = ["--default-index" if uv else "--index-url", CPU_INDEX]
     wheels = [f"torch=={pinned('torch')}{CPU_TAG}", f"torchvision=={pinned('torchvision')}"]
-    return [["--no-deps"] + index + wheels, PACKAGES]
+    return [["--no-deps"] + index + wheels, packages]
 
 
 def make_venv():
@@ -285,7 +288,7 @@ def check_space(torch):
         raise Failure(f"{free:.1f} GB are free here, {needed} are needed (torch with its libraries)")
 
 
-def install(torch):
+def install(torch, extras):
     """Bring .venv up to what the files say; the stamp is written last, so a cut-off run is taken up again."""
     if held_torch() not in (None, torch):
         say(f"making .venv anew for TORCH={torch}")
@@ -302,9 +305,9 @@ def install(torch):
     )
     uv = bring_uv()
     client = ["uv", "pip", "install", "--compile-bytecode", "--python", PYTHON] if uv else ["pip", "install"]
-    for arguments in calls(torch, uv):
+    for arguments in calls(torch, extras, uv):
         check_client("installing", *run([PYTHON, "-m"] + client + arguments))
-    STAMP.write_text(wanted())
+    STAMP.write_text(wanted(extras))
     say("installed")
 
 
@@ -432,6 +435,7 @@ def main(arguments):
     commands = {
         "lab": lambda: lab(arguments[1:]),
         "test": lambda: start([PYTHON, ROOT / "tests" / "stages.py", f"{time.time() - BEGAN:.0f}"]),
+        "check": lambda: start([PYTHON, ROOT / "tests" / "check.py"] + arguments[1:]),
         "weeks": lambda: start([BIN / "study", "run"] + arguments[1:]),
         "site": lambda: start([BIN / "study", "site"] + arguments[1:]),
         "notebooks": lambda: start([BIN / "study", "run", "--save"] + arguments[1:]),
@@ -446,8 +450,9 @@ def main(arguments):
         if command not in commands:
             raise Failure("there is no command {!r}; there are {}, lock, clean".format(command, ", ".join(commands)))
         torch = choose_torch()
-        if not is_installed(torch):
-            install(torch)
+        extras = COURSE if command in ("lab", "weeks", "notebooks") else ALL
+        if not is_installed(torch, extras):
+            install(torch, extras)
         fetch_data()
         return commands[command]()
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""The command `study`, also as `python -m studylib`; where the course's packages are missing it says how to get them."""
+"""The command `study`, also as `python -m studylib`; where packages of an extra are missing it says how to get them."""
 
 import sys
 
@@ -6,13 +6,14 @@ import sys
 def main() -> None:
     try:
         from studylib.cli import app
+
+        app()
     except ModuleNotFoundError as error:
         if (error.name or "studylib").partition(".")[0] == "studylib":
             raise
         sys.exit(
-            f"study: {error.name} is missing; in the repository run: pip install -c constraints.txt -e '.[course]'"
+            f"study: {error.name} is missing; in the repository run: pip install -c constraints.txt -e '.[course,site]'"
         )
-    app()
 
 
 if __name__ == "__main__":

@@ -3,15 +3,18 @@
 import os
 from pathlib import Path
 
+from studylib.errors import StudyError
+
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
+EXERCISES = ROOT / "exercises"  # what participants edit
 
 
 def text(path: Path) -> str:
-    """The file at `path`. Raises ValueError naming it where it is no text, OSError where it can't be read."""
+    """The file at `path`. Raises StudyError naming it where it is no text, OSError where it can't be read."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}") from None
+        raise StudyError(f"{path} is not text in UTF-8: {error}") from None
 
 
 def replace(path: Path, content: str | bytes) -> None:

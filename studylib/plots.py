@@ -16,10 +16,11 @@ import matplotlib.ticker
 import numpy as np
 from adjustText import adjust_text
 from cycler import cycler
+from IPython import get_ipython
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from studylib.grading.bench import Measured
     from studylib.ledger import Point
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK, GREY = (
@@ -37,7 +38,9 @@ MARKERS = "osD^vPX*<>hd"
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for a notebook; call it once, in the import cell."""
+    """Set matplotlib's defaults for a notebook, and give its figures a text alternative; call it in the import cell."""
+    if shell := get_ipython():
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_alt)
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -62,6 +65,38 @@ def use_style() -> None:
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
         options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
         InlineBackend.instance(parent=shell).print_figure_kwargs = options
+
+
+def title(fig: Figure, text: str) -> None:
+    """What the figure shows as a whole, bold, above its axes at the left."""
+    fig.suptitle(text, fontsize=11, fontweight="bold", x=0.01, ha="left")
+
+
+def alt(fig: Figure, text: str) -> None:
+    """Say in words what a figure shows, for those who do not see it, in place of what `describe` makes of it."""
+    fig.set_label(text)
+
+
+def describe(fig: Figure) -> str:
+    """What a figure shows, in words: the text that `alt` gave it, else its titles, axes and series."""
+    if fig.get_label():
+        return str(fig.get_label())
+    panels = [_panel(ax) for ax in fig.axes if ax.axison or ax.get_title()]
+    parts = [fig.get_suptitle(), *dict.fromkeys(panel for panel in panels if panel)]
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def _panel(ax: Axes) -> str:
+    headings = [ax.get_title(loc) for loc in ("left", "center", "right")]
+    parts = [" ".join(heading.split()) for heading in headings if heading]
+    parts += [f"{name}: {label}" for name, label in (("across", ax.get_xlabel()), ("up", ax.get_ylabel())) if label]
+    named = [text for text in ax.get_legend_handles_labels()[1] if text]
+    return "; ".join(parts + ([f"drawn: {', '.join(named)}"] if named else []))
+
+
+def _with_alt(fig: Figure, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+    """No data, for IPython draws the figure as ever, and what goes with its PNG."""
+    return {}, {"image/png": {"alt": describe(fig)}}
 
 
 def survey(points: Sequence[Point], title: str) -> Figure:
@@ -147,33 +182,6 @@ def images(pictures: Sequence[np.ndarray], titles: Sequence[str], title: str, he
         ax.set_title(name, fontsize=9, fontweight="normal")
         ax.set_axis_off()
     fig.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    return _finished(fig)
-
-
-def roofline(card: str, rows: Sequence[Measured]) -> Figure:
-    """Measured kernels under what their card can do: operations a second against operations for each byte.
-
-    The roof is the card's own measured copy bandwidth and matrix product (float32, without tensor cores). Hollow: torch's
-    operator for the same work. Kernels that only move data have no operations and are not drawn. Raises ValueError if
-    none is left.
-    """
-    rows = [row for row in rows if row.operations]
-    if not rows:
-        raise ValueError("there is no measured kernel that computes: run `study bench` on a machine with a GPU")
-    copy, peak = rows[0].copy, rows[0].peak
-    fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    intensity = np.geomspace(min(r.operations / r.bytes for r in rows) / 3, 3 * peak / copy, 100)
-    ax.plot(intensity, np.minimum(intensity * copy, peak) / 1e9, color=GREY, lw=1.5)
-    for n, row in enumerate(sorted(rows, key=lambda r: r.operations / r.bytes)):
-        x, colour, marker = row.operations / row.bytes, COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
-        ax.plot(x, row.operations / row.torch_seconds / 1e9, marker, color=colour, mfc="white")
-        ax.plot(x, row.operations / row.seconds / 1e9, marker, color=colour, label=row.exercise)
-    ax.set(
-        xscale="log", yscale="log", xlabel="operations for each byte that must be moved", ylabel="GFLOP/s (measured)"
-    )
-    ax.set_title(f"Kernels under the roof of the {card}")
-    ax.grid(alpha=0.25)
-    ax.legend(title="hollow: torch", fontsize=8, loc="lower right")
     return _finished(fig)
 
 

@@ -11,10 +11,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider")
+PYTEST = (
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-rfEs",
+    "-p",
+    "no:cacheprovider",
+    "--durations=20",
+    "--durations-min=2",
+)
+RUFF = (sys.executable, "-m", "ruff")
+SEED = 3  # of the second run of the notebooks, whose stored outputs are of seed 0
 STUDY = str(Path(sys.executable).with_name("study"))
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)")
 BROKEN = re.compile(r"(FAILED|ERROR) ")  # how pytest's summary begins the line of a test
+SLOW = re.compile(r"\s*(\d+\.\d+)s (call|setup|teardown) +(\S.*)")  # how pytest lists a test that took long
+SHOWN = 20  # of the slowest
 ORDER = ("failed", "error", "passed", "skipped", "xfailed", "xpassed")
 
 
@@ -24,17 +38,26 @@ class Stage(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
 
 
-# Two stages of a row run at a time, one for each core; the unit tests take both themselves.
+# Two stages of a row run at a time, one for each core; the unit tests take both themselves. Nothing else executes the
+# notebooks: each is run once against what is stored, and once with another seed, where only its assertions can fail.
 ROWS = [
-    [Stage("lint", (sys.executable, "-m", "ruff", "check", "."))],
-    [Stage("unit tests", (*PYTEST, "tests", "-m", "not browser", "-n", "2"))],
     [
-        Stage("browser", (*PYTEST, "tests/browser")),  # first, as it takes longest
-        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),
-        # torch without vector instructions rounds in other places, as another processor does.
-        Stage("another machine", (*PYTEST, "--nbval", "weeks"), (("ATEN_CPU_CAPABILITY", "default"),)),
-        Stage("study run", (STUDY, "run")),
         Stage("types", (sys.executable, "-m", "mypy")),
+        Stage("format", (*RUFF, "format", "--check", ".")),
+        Stage("lint", (*RUFF, "check", ".")),
+    ],
+    # worksteal: the worker that is done first takes from the other's queue.
+    [
+        Stage(
+            "unit tests",
+            (*PYTEST, "tests", "-m", "not browser", "-p", "no:nbval", "-n", "2", "--dist", "worksteal"),
+        )
+    ],
+    [
+        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),  # the two that take longest begin
+        # torch without vector instructions rounds in other places, as another processor does.
+        Stage("another machine", (STUDY, "run", "-p", f"SEED={SEED}"), (("ATEN_CPU_CAPABILITY", "default"),)),
+        Stage("browser", (*PYTEST, "tests/browser", "-p", "no:nbval")),
         Stage("exercises", (STUDY, "exercises", "check")),
     ],
     [Stage("other Pythons", (sys.executable, "tests/pythons.py"))],
@@ -47,11 +70,12 @@ class Result(NamedTuple):
     seconds: float
     last: str  # of the lines that it printed
     broken: list[str]  # the lines that name a failed test
+    slow: list[tuple[float, str]]  # the seconds and names of the slowest tests
 
 
 def run(stage: Stage) -> Result:
     """Run a stage; its output is shown as it comes, each line with the stage's name."""
-    began, last, broken = time.perf_counter(), "", []
+    began, last, broken, slow = time.perf_counter(), "", [], []
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(stage.variables)
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     with subprocess.Popen(stage.command, cwd=ROOT, env=environment, **options) as process:
@@ -60,9 +84,11 @@ def run(stage: Stage) -> Result:
             last = line if line.strip() else last
             if BROKEN.match(line):
                 broken.append(line.rstrip())
+            if found := SLOW.fullmatch(line.rstrip()):
+                slow.append((float(found[1]), found[3] if found[2] == "call" else f"{found[3]} ({found[2]})"))
     seconds = time.perf_counter() - began
     print(f"{stage.name} | {'FAILED' if process.returncode else 'passed'} in {seconds:.0f} s", flush=True)
-    return Result(stage.name, process.returncode, seconds, last, broken)
+    return Result(stage.name, process.returncode, seconds, last, broken, slow)
 
 
 def count(results: list[Result]) -> str:
@@ -89,6 +115,10 @@ def main(set_up: float) -> int:
     print("\nwhere the time went (stages on one line ran two at a time)")
     for seconds, names in table:
         print(f"{seconds:7.0f} s  {names}")
+    if slow := sorted((entry for result in results for entry in result.slow), reverse=True)[:SHOWN]:
+        print("the slowest tests and cells")
+        for seconds, name in slow:
+            print(f"{seconds:7.0f} s  {name}")
     if failed := [result.name for result in results if result.status]:
         print(f"failed stages: {', '.join(failed)}")
         for result in results:

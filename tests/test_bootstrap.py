@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_it_parses_under_python_3_8_and_imports_the_standard_library_only():
 
 def test_make_knows_every_command_that_help_names():
     commands = {line.split()[1] for line in bootstrap.HELP.splitlines() if line.startswith("make ")}
-    targets = (ROOT / "Makefile").read_text().split(".PHONY:")[1].split()
+    targets = re.search(r"^COMMANDS := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert commands | {"help"} == set(targets)
 
 
@@ -100,23 +101,32 @@ def test_a_second_run_installs_nothing(course, monkeypatch):
     assert bootstrap.main(["setup"]) == 0  # `course` fails the test on any command
 
 
-@pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt", "PACKAGES"])
-def test_a_change_of_what_decides_it_installs_again(course, monkeypatch, change):
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_a_change_of_what_decides_it_installs_again(course, monkeypatch, name):
     pretend_python(monkeypatch)
     pretend_torch("2.14.1")
     bootstrap.STAMP.write_text(bootstrap.wanted())
-    assert bootstrap.is_installed("cuda")
-    if change == "PACKAGES":
-        monkeypatch.setattr(bootstrap, "PACKAGES", [*bootstrap.PACKAGES, "more"])
-    else:
-        with (course / change).open("a") as file:
-            file.write("# changed\n")
-    assert not bootstrap.is_installed("cuda")
+    assert bootstrap.is_installed("cuda", bootstrap.ALL)
+    with (course / name).open("a") as file:
+        file.write("# changed\n")
+    assert not bootstrap.is_installed("cuda", bootstrap.ALL)
     asked = pretend_run(monkeypatch, {})
-    bootstrap.install("cuda")
-    wanted = " ".join(["-m uv pip install --compile-bytecode --python", str(bootstrap.PYTHON), *bootstrap.PACKAGES])
-    assert asked[-1].endswith(wanted)
-    assert bootstrap.is_installed("cuda")
+    bootstrap.install("cuda", bootstrap.ALL)
+    client = f"-m uv pip install --compile-bytecode --python {bootstrap.PYTHON}"
+    assert asked[-1].endswith(f"{client} -c constraints.txt -e .[course,site,test]")
+    assert bootstrap.is_installed("cuda", bootstrap.ALL)
+
+
+def test_a_participant_gets_no_test_tools_until_something_needs_them(course, monkeypatch):
+    pretend_python(monkeypatch)
+    pretend_torch("2.14.1")
+    monkeypatch.setattr(bootstrap, "start", lambda command: 0)
+    asked = pretend_run(monkeypatch, {})
+    for command, installed in (("lab", "course"), ("weeks", None), ("test", "course,site,test"), ("lab", None)):
+        asked.clear()
+        assert bootstrap.main([command]) == 0
+        extras = [line.rpartition(" -e ")[2] for line in asked if "--compile-bytecode" in line]
+        assert extras == ([f".[{installed}]"] if installed else []), command
 
 
 def test_an_interrupted_installation_is_taken_up_again(course, monkeypatch):
@@ -142,11 +152,11 @@ def test_without_uv_pip_installs_the_same(course, monkeypatch):
         monkeypatch, {"-m uv": (1, ["No module named uv"]), "--quiet": (1, ["no wheel for this system"])}
     )
     free_space(monkeypatch, 100)
-    bootstrap.install("cpu")
+    bootstrap.install("cpu", bootstrap.COURSE)
     torch, torchvision = bootstrap.pinned("torch"), bootstrap.pinned("torchvision")
     index = f"--index-url {bootstrap.CPU_INDEX}"
     assert asked[-2].endswith(f"-m pip install --no-deps {index} torch=={torch}+cpu torchvision=={torchvision}")
-    assert asked[-1].endswith(" ".join(["-m pip install", *bootstrap.PACKAGES]))
+    assert asked[-1].endswith("-m pip install -c constraints.txt -e .[course]")
 
 
 @pytest.mark.parametrize(

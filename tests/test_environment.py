@@ -49,9 +49,10 @@ def test_conda_brings_python_and_pip_and_pip_what_a_reader_needs():
     assert lists == [f"--extra-index-url {bootstrap.CPU_INDEX}", "-c constraints.txt", "-e .[course]"]
 
 
-def test_bootstrap_installs_all_there_is():
+def test_bootstrap_installs_all_there_is_or_what_a_participant_needs():
     assert set(PROJECT["optional-dependencies"]) == {"compile", "weeks", "course", "site", "test"}
-    assert bootstrap.PACKAGES == ["-c", "constraints.txt", "-e", ".[course,site,test]"]
+    assert bootstrap.calls("cuda") == [["-c", "constraints.txt", "-e", ".[course,site,test]"]]
+    assert bootstrap.calls("cuda", bootstrap.COURSE) == [["-c", "constraints.txt", "-e", ".[course]"]]
 
 
 def test_python_versions_agree():

@@ -3,6 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.figure import Figure
 
 from studylib import plots
 from studylib.ledger import Point
@@ -56,3 +58,45 @@ def test_figures_are_closed_so_that_a_notebook_shows_them_once():
 
 def test_colours_of_one_figure_differ():
     assert len(set(plots.COLOURS)) == len(plots.COLOURS)
+
+
+def test_a_title_stands_over_the_whole_figure_at_the_left():
+    fig, _ = plt.subplots(1, 2)
+    plots.title(fig, "Both sides agree")
+    assert fig.get_suptitle() == "Both sides agree" and fig._suptitle.get_position()[0] == 0.01
+    assert fig._suptitle.get_fontweight() == "bold" and fig._suptitle.get_ha() == "left"
+
+
+def test_a_figure_is_described_by_its_titles_axes_and_series_or_as_its_author_says():
+    fig, (left, right) = plt.subplots(1, 2)
+    plots.title(fig, "Groups save work.")
+    left.plot([1, 2], label="dense")
+    left.plot([1, 1], label="grouped")
+    left.set(xlabel="groups", ylabel="multiply-adds", title="measured\nhere")
+    left.legend()
+    right.imshow([[0, 1]])
+    right.set_title("the matrix", loc="center")
+    right.set_axis_off()
+    assert plots.describe(fig) == (
+        "Groups save work. measured here; across: groups; up: multiply-adds; drawn: dense, grouped. the matrix."
+    )
+    plots.alt(fig, "Two lines, one falling")
+    assert plots.describe(fig) == "Two lines, one falling"
+    assert plots.describe(plt.figure()) == ""
+    plt.close("all")
+
+
+def test_a_notebook_stores_the_description_with_the_picture():
+    """As the kernel shows a figure: the PNG, and beside it what is said of it."""
+    shell = InteractiveShell.instance()
+    try:
+        plots.use_style()
+        fig, ax = plt.subplots()
+        ax.set_title("One bar")
+        formatter = shell.display_formatter
+        formatter.formatters["image/png"].for_type(Figure, lambda figure: b"png")
+        data, metadata = formatter.format(fig)
+        assert data["image/png"] == b"png" and metadata["image/png"] == {"alt": "One bar."}
+    finally:
+        InteractiveShell.clear_instance()
+        plt.close("all")

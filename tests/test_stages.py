@@ -50,18 +50,41 @@ def test_without_a_failure_it_ends_with_status_0(monkeypatch, capsys):
     ],
 )
 def test_a_stage_counts_as_its_tests_or_as_one(status, last, expected):
-    assert stages.count([Result("stage", status, 1.0, last, [])]) == expected
+    assert stages.count([Result("stage", status, 1.0, last, [], [])]) == expected
 
 
 def test_the_stages_are_those_that_the_course_promises():
     names = [stage.name for row in stages.ROWS for stage in row]
     assert names == [
+        "types",
+        "format",
         "lint",
         "unit tests",
-        "browser",
         "notebooks",
         "another machine",
-        "study run",
-        "types",
+        "browser",
         "exercises",
-    ] + ["other Pythons"]
+        "other Pythons",
+    ]
+
+
+def test_two_stages_execute_the_notebooks_the_second_with_another_seed_and_rounding():
+    commands = {stage.name: (" ".join(stage.command), stage.variables) for row in stages.ROWS for stage in row}
+    executing = [name for name, (command, _) in commands.items() if "--nbval" in command or "study run" in command]
+    assert executing == ["notebooks", "another machine"]
+    command, variables = commands["another machine"]
+    assert command.endswith("study run -p SEED=3") and variables == (("ATEN_CPU_CAPABILITY", "default"),)
+
+
+def test_the_slowest_tests_of_all_stages_are_listed(monkeypatch, capsys):
+    lists = "print('59.79s call     tests/a.py::test[x y]'); print('2.50s setup    tests/b.py::test')"
+    rows = [[python("first", lists), python("second", "print('  71.00s call     weeks/w.ipynb::Cell 3')")]]
+    monkeypatch.setattr(stages, "ROWS", rows)
+    assert stages.main(0.0) == 0
+    out = capsys.readouterr().out.splitlines()
+    first = out.index("the slowest tests and cells") + 1
+    assert out[first : first + 3] == [
+        "     71 s  weeks/w.ipynb::Cell 3",
+        "     60 s  tests/a.py::test[x y]",
+        "      2 s  tests/b.py::test (setup)",
+    ]

@@ -106,7 +106,7 @@ def test_elsewhere_than_on_linux_pypi_has_the_one_for_the_cpu(course, monkeypatc
     monkeypatch.setenv("TORCH", asked)
     hold("2.14.1")
     assert bootstrap.choose_torch() == bootstrap.held_torch() == "cpu"
-    assert bootstrap.calls("cpu") == [bootstrap.PACKAGES]
+    assert bootstrap.calls("cpu") == bootstrap.calls("cuda")
     out = capsys.readouterr().out
     assert said in out and bool(out) == bool(said)
 
@@ -175,7 +175,7 @@ def index(tmp_path, environment, monkeypatch):
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(bootstrap, "run", functools.partial(run, bootstrap.run, environment))
         monkeypatch.setattr(bootstrap, "CPU_INDEX", f"{handler.address}/cpu")
-        monkeypatch.setattr(bootstrap, "PACKAGES", ["-c", "constraints.txt", "tool"])
+        monkeypatch.setattr(bootstrap, "calls", functools.partial(calls, bootstrap.calls))
         yield handler
         server.shutdown()
 
@@ -185,6 +185,11 @@ def run(real, environment, command, show=None):
     if "venv" in command:
         return 0, [str(shutil.copytree(environment, command[-1], symlinks=True))]
     return real(command, show)
+
+
+def calls(real, *arguments):
+    """What bootstrap asks for, with a package of the index in place of the course itself."""
+    return [["tool" if word.startswith(".[") else word for word in call if word != "-e"] for call in real(*arguments)]
 
 
 def wheel(index, name, version, needs=(), system="any", files=None):

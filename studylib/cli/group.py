@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from studylib.cli.terminal import now, plain_errors, show
+from studylib.errors import StudyError
 
 if TYPE_CHECKING:
-    from studylib.course.group import Course
+    from studylib.course.course import Course
 
 app = typer.Typer()
 group = typer.Typer(help="Begin a run of the course of your own.", no_args_is_help=True)
@@ -93,10 +94,10 @@ def schedule(
             show(tables.schedule(everything, now()))
             return
         if ics.is_dir():
-            raise ValueError(f"--ics is {str(ics)!r}, a folder: name a file, such as meetings.ics")
+            raise StudyError(f"--ics is {str(ics)!r}, a folder: name a file, such as meetings.ics")
         content = calendars.calendar(everything, now())
         if not ics.parent.is_dir():
-            raise ValueError(f"--ics is {str(ics)!r}, and there is no folder {str(ics.parent)!r}: make it first")
+            raise StudyError(f"--ics is {str(ics)!r}, and there is no folder {str(ics.parent)!r}: make it first")
         files.replace(ics, content)
         typer.echo(f"wrote {ics}")
 
@@ -124,9 +125,9 @@ def sheet(
         everything = course.load()
         chosen = everything.week(week)
         if begin and not live:
-            raise ValueError("--from goes with --live")
+            raise StudyError("--from goes with --live")
         if live and load:
-            raise ValueError("give --live or --load, not both")
+            raise StudyError("give --live or --load, not both")
         if load:
             from studylib.course import form, loads
 
@@ -194,12 +195,14 @@ def new_week(
     Executes the new notebook once, which takes some seconds.
     """
     from studylib import course
+    from studylib.course import meeting
     from studylib.course import new_week as making
 
     with plain_errors():
         everything = course.load()
         folder = making.make(everything, name, title, topics or [])
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        made = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in [*made, meeting.place(everything.root, folder.name)]:
             typer.echo(f"wrote {path.relative_to(everything.root)}")
 
 

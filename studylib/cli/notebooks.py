@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from studylib.cli.terminal import now, plain_errors
+from studylib.errors import StudyError
 
 app = typer.Typer()
 
@@ -38,10 +39,10 @@ def run(
 
     with plain_errors():
         if save and parameter:
-            raise ValueError("--save stores the outputs of the default parameters: leave out -p")
+            raise StudyError("--save stores the outputs of the default parameters: leave out -p")
         chosen = [notebooks.find(week).stem for week in weeks] if weeks else list(notebooks.weeks())
         if not chosen:
-            raise ValueError(f"there is no week under {notebooks.ROOT / 'weeks'}")
+            raise StudyError(f"there is no week under {notebooks.ROOT / 'weeks'}")
         given = {
             week: notebooks.parse_parameters(parameter or [], notebooks.read(notebooks.find(week)), week)
             for week in chosen
@@ -77,24 +78,31 @@ def site() -> None:
 @app.command()
 def address(
     url: Annotated[
-        str | None, typer.Argument(metavar="URL", help="Such as https://github.com/OWNER/NAME; none keeps it.")
+        str | None,
+        typer.Argument(metavar="URL", help='Such as https://github.com/OWNER/NAME; "" takes it away; none keeps it.'),
     ] = None,
 ) -> None:
     """Say where the course lies on the web.
 
-    Writes the address into group.toml, and into the badges and set-up cells of all notebooks.
+    Writes the address into group.toml, and into the badges and set-up cells of all notebooks; without one they have
+    no badges.
     """
     from studylib.course import address as addresses
-    from studylib.course import notebooks
+    from studylib.course import meeting, notebooks
 
     with plain_errors():
-        if url:
+        if url is not None:
             addresses.write(url)
         found = addresses.repository()
         for name, source in notebooks.weeks().items():
             if addresses.dress_week(source, found):
                 typer.echo(f"weeks/{name}: brought up to date")
-        typer.echo(found)
+        written, refused = meeting.build()
+        for path in written:
+            typer.echo(f"exercises/{path.parent.name}/{path.name}: brought up to date")
+        for path in refused:
+            typer.echo(f"exercises/{path.parent.name}/{path.name}: kept, for it has been changed", err=True)
+        typer.echo(found or "no address: the notebooks show no badges")
 
 
 @app.command(hidden=True)
@@ -104,12 +112,12 @@ def front() -> None:
 
     from studylib.course import claims
     from studylib.course import front as pages
-    from studylib.course.group import load
+    from studylib.course.course import load
     from studylib.grading import record
 
     with plain_errors():
         course, person = load(), ""
-        with suppress(ValueError):  # without git or a name, nobody's topics are shown
+        with suppress(StudyError):  # without git or a name, nobody's topics are shown
             person = claims.git_name(course.root)
         verdicts = {name: verdict["state"] for name, verdict in record.read()["verdicts"].items()}
         typer.echo(pages.write(course, person, verdicts, now()))

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from studylib.cli.terminal import plain_errors
+from studylib.errors import StudyError
 
 app = typer.Typer()
 
@@ -25,10 +26,10 @@ def costs(
     with plain_errors():
         known = sorted(name for name in nets.__all__ if callable(getattr(nets, name)))
         if net not in known:
-            raise ValueError(f"there is no net {net!r}; nets: {', '.join(known)}")
+            raise StudyError(f"there is no net {net!r}; nets: {', '.join(known)}")
         shape = tuple(int(side) if side.strip().isdigit() else 0 for side in size.split(","))
         if len(shape) != 3 or min(shape) < 1:
-            raise ValueError(f"--input is {size!r}, expected channels,height,width such as 3,224,224")
+            raise StudyError(f"--input is {size!r}, expected channels,height,width such as 3,224,224")
         with torch.device("meta"):
             module = getattr(nets, net)()
         typer.echo(str(counting.count(module, shape)))

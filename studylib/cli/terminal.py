@@ -8,13 +8,18 @@ from contextlib import contextmanager
 
 import typer
 
+from studylib.errors import StudyError
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Around a command's body: ends it with a message and exit status 1, or 130 for Ctrl-C."""
+    """Around a command's body: ends it with a message and exit status 1, or 130 for Ctrl-C.
+
+    Shown so is what the user can mend, and what the system refuses; anything else is our mistake and keeps its traceback.
+    """
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except (StudyError, OSError) as error:
         typer.echo(f"study: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

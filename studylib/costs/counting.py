@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from studylib.costs.operations import COUNTED, FREE
 from studylib.costs.table import Costs, Row, Unknown
+from studylib.errors import StudyError
 
 
 class _Counter(TorchDispatchMode):
@@ -104,7 +105,7 @@ def _on_meta(module: nn.Module) -> nn.Module:
                 memo[id(value)] = type(value)()
             elif isinstance(value, torch.Tensor) and id(value) not in memo:
                 if is_lazy(value):
-                    raise ValueError(f"{type(part).__name__} has no shape yet: call the net on real input, then count")
+                    raise StudyError(f"{type(part).__name__} has no shape yet: call the net on real input, then count")
                 memo[id(value)] = nn.Parameter(_twin(value), False) if isinstance(value, nn.Parameter) else _twin(value)
     return copy.deepcopy(module, memo).eval()
 
@@ -115,7 +116,7 @@ def _checked_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise ValueError(
+        raise StudyError(
             f"input_shape must be a tuple of positive integers without the batch, such as (3, 224, 224), "
             f"got {input_shape!r}"
         )
@@ -133,7 +134,7 @@ def _run(counter: _Counter, net: nn.Module, shape: tuple[int, ...]) -> None:
     except Exception as error:
         name, part, _ = counter.inside[-1] if counter.inside else (type(net).__name__, net, None)
         at = f"{name} ({type(part).__name__})" if name != type(part).__name__ else name
-        raise ValueError(_explained(str(error), type(net).__name__, at, shape)) from error
+        raise StudyError(_explained(str(error), type(net).__name__, at, shape)) from error
 
 
 def _explained(error: str, net: str, at: str, shape: tuple[int, ...]) -> str:
@@ -160,7 +161,7 @@ def count(module: nn.Module, input_shape: Sequence[int] = (3, 224, 224)) -> Cost
     The pass runs on a copy without data (torch's meta device), so that size does not matter; the module itself, its
     mode and its hooks are left alone. input_shape: (channels, height, width), or what the module takes, without batch.
 
-    Raises TypeError where `module` is no module, ValueError where the input does not fit the net or its forward pass
+    Raises TypeError where `module` is no module, StudyError where the input does not fit the net or its forward pass
     depends on the values of data. Warns where an operation is unknown: the multiply-adds are then a lower bound.
     """
     if not isinstance(module, nn.Module):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import fx, nn
 
+from studylib.errors import StudyError
+
 _WINDOWS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
@@ -87,7 +89,7 @@ def _join(maps: list[_Seen], name: str) -> _Seen:
     maps = [seen for seen in maps if not seen.whole] or maps
     if len({seen.stride for seen in maps}) > 1:
         strides = " and ".join(str(seen.stride) for seen in maps)
-        raise ValueError(f"branches with different strides {strides} meet in {name}: no single receptive field")
+        raise StudyError(f"branches with different strides {strides} meet in {name}: no single receptive field")
     return _Seen(
         first=tuple(map(min, zip(*(seen.first for seen in maps), strict=True))),
         last=tuple(map(max, zip(*(seen.last for seen in maps), strict=True))),
@@ -113,7 +115,7 @@ def _after(node: fx.Node, module: nn.Module | None, maps: list[_Seen]) -> _Seen 
         by_position = kind in _SAME_POSITION_CALLS or (kind == "getitem" and isinstance(node.args[1], int))
         whole = kind in _WHOLE_CALLS
     if not by_position and not whole:
-        raise ValueError(
+        raise StudyError(
             f"receptive_field has no rule for {name} ({kind}). It knows convolutions, pooling, layers that work "
             f"position by position, and layers that see the whole map; give it the part of the net without this one"
         )
@@ -125,7 +127,7 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
     """The receptive field of one position of the module's output, along the largest of its branches.
 
     Weights and values play no part: a position counts as seen where some path leads to it.
-    Raises TypeError where `module` is no module; ValueError for a layer without a rule (by its name), branches of
+    Raises TypeError where `module` is no module; StudyError for a layer without a rule (by its name), branches of
     different strides, layers of different dimensions, and a forward pass that torch.fx cannot trace.
     """
     if not isinstance(module, nn.Module):
@@ -135,7 +137,7 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
     try:
         graph = fx.Tracer().trace(net)
     except Exception as error:
-        raise ValueError(
+        raise StudyError(
             f"the forward pass of {type(module).__name__} depends on the values or sizes of its data, which "
             f"receptive_field cannot follow. torch.fx says: {error}"
         ) from error
@@ -147,7 +149,7 @@ def receptive_field(module: nn.Module) -> ReceptiveField:
             maps[node] = _Seen((0,) * axes, (0,) * axes, (1,) * axes, None)
         elif node.op == "output":
             if not inputs:
-                raise ValueError(f"{type(module).__name__} has no output that depends on its input")
+                raise StudyError(f"{type(module).__name__} has no output that depends on its input")
             end = _join(inputs, "the output")
         elif inputs:
             maps[node] = _after(node, net.get_submodule(str(node.target)) if node.op == "call_module" else None, inputs)
@@ -159,5 +161,5 @@ def _axes(net: nn.Module) -> int:
     """1, 2 or 3: the dimensions of the net's windows, read off their names (Conv2d); 2 where there is none."""
     axes = {int(kind.__name__[-2]) for kind in _WINDOWS if any(isinstance(part, kind) for part in net.modules())}
     if len(axes) > 1:
-        raise ValueError(f"{type(net).__name__} mixes layers of {sorted(axes)} dimensions")
+        raise StudyError(f"{type(net).__name__} mixes layers of {sorted(axes)} dimensions")
     return axes.pop() if axes else 2

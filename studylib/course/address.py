@@ -1,7 +1,7 @@
 """Where the course lies on the web: one line of group.toml, from which the notebooks' badges and set-up cells are made.
 
 A notebook that Colab or Binder opens must name the repository in its own text, so the address stands in each of them.
-`study address URL` writes another one everywhere at once.
+`study address URL` writes another one everywhere at once. The course as it is cloned has none, and shows no badge.
 """
 
 import re
@@ -12,33 +12,39 @@ from nbformat import NotebookNode
 
 from studylib import files
 from studylib.course import meeting, notebooks, toml_files
+from studylib.errors import StudyError
 
-# GitHub allows no underscore in a name: until somebody fills in his own, nobody else can answer at this address.
-PLACEHOLDER = "https://github.com/YOUR_OWN_GROUP/efficient-cnns"
 ADDRESS = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 BADGES = re.compile(r"^\[!\[Open in Colab\].*$", re.MULTILINE)
 SETUP_TAGS = ["remove-cell"]  # the site leaves such a cell out
 
 
 def parse(address: str) -> str:
-    """The address without what may stand behind it. Raises ValueError where it is not a repository on GitHub."""
+    """The address without what may stand behind it; "" for none. Raises StudyError where it is no repository on GitHub."""
+    if not address:
+        return ""
     found = ADDRESS.fullmatch(address.strip())
     if not found:
-        raise ValueError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
+        raise StudyError(f"the repository is {address!r}, expected an address such as https://github.com/OWNER/NAME")
     return f"https://github.com/{found[1]}"
 
 
 def repository(root: Path = files.ROOT) -> str:
-    """What group.toml says. Raises ValueError naming the file where it says nothing usable."""
+    """What group.toml says, "" where it names no address. Raises StudyError naming the file where it is no usable one."""
     path = root / "group.toml"
     try:
         return parse(str(toml_files.document(path).get("repository", "")))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise StudyError(f"{path}: {error}") from None
 
 
 def badges(path: str, address: str) -> str:
-    """The line of Markdown below a notebook's title; path: of the notebook that they open, from the course's root."""
+    """The line of Markdown below a notebook's title; path: of the notebook that they open, from the course's root.
+
+    Without an address, where they would lead nowhere, "".
+    """
+    if not address:
+        return ""
     slug = address.removeprefix("https://github.com/")
     # The pictures are found from weeks/WEEK and from exercises/WEEK.
     colab = f"https://colab.research.google.com/github/{slug}/blob/main/{path}"
@@ -58,8 +64,10 @@ import sys
 
 if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     address = "{address}"
+    if not address:
+        raise RuntimeError("this copy names no address to fetch the course from: study address URL writes it here")
     subprocess.run(["git", "clone", "--depth=1", address, "course"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course[weeks]"], check=True)
     site.main()  # this running Python finds the package too
     os.chdir("course/weeks/{week}")"""
 
@@ -67,14 +75,14 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
 def dress(notebook: NotebookNode, week: str, address: str) -> bool:
     """Put badges and set-up cell into a notebook, or bring them up to date; True where it has changed.
 
-    The badges open the participants' notebook where the week has gaps. Raises ValueError where it does not begin with its title.
+    The badges open the participants' notebook where the week has gaps. Raises StudyError where it does not begin with its title.
     """
     if not notebook.cells or notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
-        raise ValueError(f"{week}: the first cell must begin with the title, `# Week ...`")
+        raise StudyError(f"{week}: the first cell must begin with the title, `# Week ...`")
     before = [cell.source for cell in notebook.cells]
     path = f"exercises/{week}/{meeting.NAME}" if meeting.gaps(notebook) else f"weeks/{week}/{week}.ipynb"
     title, _, rest = BADGES.sub("", notebook.cells[0].source).partition("\n")
-    notebook.cells[0].source = f"{title}\n\n{badges(path, address)}\n\n{rest.strip()}".rstrip()
+    notebook.cells[0].source = "\n\n".join(part for part in (title, badges(path, address), rest.strip()) if part)
     if len(notebook.cells) < 2 or '"google.colab"' not in notebook.cells[1].source:
         notebook.cells.insert(1, nbformat.v4.new_code_cell(metadata={"tags": SETUP_TAGS}))
     notebook.cells[1].source = setup(week, address)
@@ -106,7 +114,7 @@ def _executed(cell: NotebookNode) -> bool:
 
 
 def write(address: str, root: Path = files.ROOT) -> None:
-    """Make `address` the one that group.toml names. Raises ValueError where it is none."""
+    """Make `address` the one that group.toml names; "" takes it away. Raises StudyError where it is none."""
     path, wanted = root / "group.toml", parse(address)
     document = toml_files.document(path)
     if document.get("repository") != wanted:

@@ -13,8 +13,9 @@ import tomlkit
 
 from studylib import files
 from studylib.course import toml_files, topic
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.topic import Topic
+from studylib.errors import StudyError
 
 HELD = datetime.timedelta(weeks=2)
 DAY = datetime.timedelta(days=1)  # by which two people's dates may differ although both clocks are right
@@ -34,14 +35,14 @@ class Standing:
 def standing(claimed: Topic, now: datetime.datetime) -> Standing | None:
     """Where the claim of a topic stands at `now` (with a time zone); None where nobody has claimed it.
 
-    The folder's last change is its last commit on any branch known here, or the claim itself. Raises ValueError
+    The folder's last change is its last commit on any branch known here, or the claim itself. Raises StudyError
     without git, and where the claim lies in the future.
     """
     if claimed.claim is None:
         return None
     today = now.date()
     if claimed.claim.date > today + DAY:
-        raise ValueError(
+        raise StudyError(
             f"{claimed.file}: claim.date is {claimed.claim.date}, and today is {today}: correct the date, "
             "or the clock of this machine"
         )
@@ -54,7 +55,7 @@ def standing(claimed: Topic, now: datetime.datetime) -> Standing | None:
 def claim(course: Course, name: str, person: str, now: datetime.datetime, second: str = "") -> str:
     """Write into the topic's file that `person` presents it, with `second`; returns what was done, in words.
 
-    Raises ValueError, and writes nothing, where the topic is somebody's whose claim holds, for a name that can't be a
+    Raises StudyError, and writes nothing, where the topic is somebody's whose claim holds, for a name that can't be a
     person's, without git, and where the clock is behind the last commit.
     """
     chosen = course.topic(name)
@@ -65,14 +66,14 @@ def claim(course: Course, name: str, person: str, now: datetime.datetime, second
         until = f"until {state.until}, and longer with each change of its folder"
         if person not in held.people:
             share = f"{held.owner} may share it (study claim {name} --with {_quoted(person)}) or release it"
-            raise ValueError(
+            raise StudyError(
                 f"{name} is {_people(held)}'s {until}; {'one of them may release it' if held.second else share}"
             )
         other = next((who for who in held.people if who != person), "")
         if not second or second == other:
-            raise ValueError(f"{name} is yours already, {f'with {other}, ' if other else ''}{until}")
+            raise StudyError(f"{name} is yours already, {f'with {other}, ' if other else ''}{until}")
         if other:
-            raise ValueError(f"{name} is shared with {other} already: a topic has an owner and a second")
+            raise StudyError(f"{name} is shared with {other} already: a topic has an owner and a second")
         _write(chosen, topic.Claim(person, held.date, second))
         return f"{second} shares {name} with {person}"
     _write(chosen, topic.Claim(person, now.date(), second))
@@ -84,29 +85,29 @@ def claim(course: Course, name: str, person: str, now: datetime.datetime, second
 def release(course: Course, name: str, person: str, now: datetime.datetime) -> str:
     """Take `person` out of the topic's claim; where two share it the other one stays, as the owner.
 
-    A lapsed claim anybody may release. Raises ValueError where nobody has it, or somebody else.
+    A lapsed claim anybody may release. Raises StudyError where nobody has it, or somebody else.
     """
     chosen = course.topic(name)
     _check_people(person, "")
     held, state = chosen.claim, standing(chosen, now)
     if held is None or state is None:
-        raise ValueError(f"nobody has claimed {name}")
+        raise StudyError(f"nobody has claimed {name}")
     if person in held.people:
         stays = next((other for other in held.people if other != person), "")
         _write(chosen, topic.Claim(stays, held.date) if stays else None)
         return f"{person} has released {name}" + (f"; {stays} goes on alone" if stays else "")
     if not state.lapsed:
-        raise ValueError(f"{name} is {_people(held)}'s until {state.until}, not {person}'s: only they can release it")
+        raise StudyError(f"{name} is {_people(held)}'s until {state.until}, not {person}'s: only they can release it")
     _write(chosen, None)
     return f"{name} is free; the claim of {_people(held)} had lapsed after {state.until}"
 
 
 def git_name(root: Path) -> str:
-    """user.name of git's configuration. Raises ValueError without git, or without the name."""
+    """user.name of git's configuration. Raises StudyError without git, or without the name."""
     _git(root, "rev-parse", "--git-dir")
     name = _git(root, "config", "--default", "", "user.name")
     if not name:
-        raise ValueError('git has no name for you: git config user.name "Ada Lovelace", or give --name')
+        raise StudyError('git has no name for you: git config user.name "Ada Lovelace", or give --name')
     return name
 
 
@@ -176,14 +177,14 @@ def _check_people(person: str, second: str) -> None:
     if second:
         topic.check_name(second, "the name of the second")
     if person == second:
-        raise ValueError(f"the name and the second's are both {person!r}: leave out --with, or name somebody else")
+        raise StudyError(f"the name and the second's are both {person!r}: leave out --with, or name somebody else")
 
 
 def _check_clock(root: Path, now: datetime.datetime) -> None:
-    """A claim of a wrong date would hold for years or not at all. Raises ValueError without git, or without a commit."""
+    """A claim of a wrong date would hold for years or not at all. Raises StudyError without git, or without a commit."""
     answer = _git(root, "log", "-1", "--format=%ct")
     if (last := _day(answer, now)) > now.date() + DAY:
-        raise ValueError(
+        raise StudyError(
             f"this machine's clock says {now.date()}, and the last commit is of {last}: set the clock; "
             "if that commit is the wrong one, make another first"
         )
@@ -204,16 +205,16 @@ def _quoted(name: str) -> str:
 
 
 def _git(folder: Path, *arguments: str, check: bool = True) -> str:
-    """What git answers, in one line. Raises ValueError where there is no git, or no repository."""
+    """What git answers, in one line. Raises StudyError where there is no git, or no repository."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
         )
     except FileNotFoundError:
-        raise ValueError("there is no program git on this machine: install it, claims rest on its history") from None
+        raise StudyError("there is no program git on this machine: install it, claims rest on its history") from None
     if done.returncode and check:
         reason = done.stderr.strip().splitlines()[:1]
-        raise ValueError(
+        raise StudyError(
             f"{folder} is in no git repository that can be read ({''.join(reason)}): claims rest on its history, "
             "so get the course with git clone, or begin with git init and a commit"
         )

@@ -16,7 +16,8 @@ def expect(got: Any, expected: Any, within: float = 0.0) -> None:
     if got is None or got is Ellipsis:
         raise AssertionError(f"got nothing yet, expected {_shown(expected)}: is the gap filled?")
     if not _is_numeric(expected):
-        assert got == expected, f"got {_shown(got)}, expected {_shown(expected)}"
+        if got != expected:
+            raise AssertionError(f"got {_shown(got)}, expected {_shown(expected)}")
         return
     if not _is_numeric(got):
         raise AssertionError(f"got {_shown(got)}, expected {_shown(expected)}")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from studylib.course import meeting
 from studylib.course.week import MEETING_MINUTES, Week
+from studylib.errors import StudyError
 
 
 def frame(week: Week, seconds: float) -> Table:
@@ -50,10 +51,10 @@ def run(
 ) -> None:
     """Show `frame` once a second from `begin` seconds into the meeting to its end; a bell where a part ends.
 
-    Ctrl-C ends it and leaves the terminal as it was. Raises ValueError where `console` is no terminal.
+    Ctrl-C ends it and leaves the terminal as it was. Raises StudyError where `console` is no terminal.
     """
     if not console.is_terminal:
-        raise ValueError("--live draws in a terminal, and the output is none: leave out --live, or do not redirect it")
+        raise StudyError("--live draws in a terminal, and the output is none: leave out --live, or do not redirect it")
     zero, place = now() - begin, part_at(week, begin)
     with Live(frame(week, begin), console=console, auto_refresh=False, transient=False) as live:
         while (seconds := now() - zero) < MEETING_MINUTES * 60:
@@ -78,11 +79,11 @@ def part_at(week: Week, seconds: float) -> int:
 
 
 def parse(text: str) -> float:
-    """Seconds of "h:mm" or of minutes, at most a meeting's. Raises ValueError for anything else."""
+    """Seconds of "h:mm" or of minutes, at most a meeting's. Raises StudyError for anything else."""
     match = re.fullmatch(r"(\d):([0-5]\d)|(\d{1,3})", text, re.ASCII)
     total = int(match[3] or 60 * int(match[1] or 0) + int(match[2] or 0)) if match else MEETING_MINUTES
     if total >= MEETING_MINUTES:
-        raise ValueError(f"--from is {text!r}, expected minutes or h:mm from the beginning, below 3:00")
+        raise StudyError(f"--from is {text!r}, expected minutes or h:mm from the beginning, below 3:00")
     return total * 60.0
 
 

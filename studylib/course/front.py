@@ -12,7 +12,7 @@ from typing import Any
 
 from studylib import files, kernels
 from studylib.course import meeting, tables
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.week import Week
 from studylib.kernels import stubs
 

@@ -4,19 +4,20 @@ import datetime
 
 from icalendar import Calendar, Event
 
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.week import MEETING_MINUTES, Week
+from studylib.errors import StudyError
 
 
 def calendar(course: Course, now: datetime.datetime) -> bytes:
     """An event for each meeting that has a date: three hours long, or a whole day where group.toml has no time.
 
     Times are local ones without a zone: they mean the clock on the wall of the room. `now` is when the file was made.
-    Raises ValueError where no meeting has a date.
+    Raises StudyError where no meeting has a date.
     """
     dated = [week for week in course.weeks if course.date(week)]
     if not dated:
-        raise ValueError(f"no meeting has a date: set start and weekday in {course.root / 'group.toml'}")
+        raise StudyError(f"no meeting has a date: set start and weekday in {course.root / 'group.toml'}")
     made = Calendar()
     made.add("prodid", "-//Efficient CNNs//studylib//EN")
     made.add("version", "2.0")

@@ -19,6 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from studylib import files
+from studylib.errors import StudyError
 
 NAME = "meeting.ipynb"
 MINUTES = range(2, 6)  # what a gap may take
@@ -53,7 +54,7 @@ class Gap(NamedTuple):
 
 
 def gaps(notebook: NotebookNode) -> list[Gap]:
-    """The gaps of a week's notebook, in order. Raises ValueError where a mark is wrong or a gap has no check."""
+    """The gaps of a week's notebook, in order. Raises StudyError where a mark is wrong or a gap has no check."""
     found = []
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type != "code" or not (marks := MARK.findall(cell.source)):
@@ -61,15 +62,15 @@ def gaps(notebook: NotebookNode) -> list[Gap]:
         first = next(line for line in cell.source.splitlines() if MARK.match(line)).strip()
         match = REGION.search(cell.source)
         if match is None or marks != ["BEGIN", "END"]:
-            raise ValueError(f"a cell with {first!r}: expected one region a cell, {MARK_LINE}")
+            raise StudyError(f"a cell with {first!r}: expected one region a cell, {MARK_LINE}")
         minutes, what = int(match["minutes"]), match["what"].strip()
         if minutes not in MINUTES:
-            raise ValueError(f"{first!r}: a gap has {MINUTES[0]} to {MINUTES[-1]} minutes")
+            raise StudyError(f"{first!r}: a gap has {MINUTES[0]} to {MINUTES[-1]} minutes")
         if not match["solution"].strip():
-            raise ValueError(f"{first!r}: the region is empty, expected the solution in it")
+            raise StudyError(f"{first!r}: the region is empty, expected the solution in it")
         check = _next_code(notebook.cells, index)
         if check is None or MARK.search(notebook.cells[check].source):
-            raise ValueError(f"{first!r}: the next code cell must check it")
+            raise StudyError(f"{first!r}: the next code cell must check it")
         line = f"{match['indent']}...  # your turn, {minutes} minutes: {what}"
         left = cell.source[: match.start()] + line + cell.source[match.end() :]
         found.append(Gap(index, check, minutes, what, cell.source, left))
@@ -130,32 +131,43 @@ def place(root: Path, week: str) -> Path:
 def build() -> tuple[list[Path], list[Path]]:
     """Write the participants' notebook of each week that has gaps, where it is missing or out of date.
 
-    Returns (written, refused because a participant has changed them). Raises ValueError naming the week whose marks are
+    Returns (written, refused because a participant has changed them). Raises StudyError naming the week whose marks are
     wrong.
     """
     from studylib.course import notebooks
 
     written, refused = [], []
     for week, source in notebooks.weeks().items():
-        try:
-            wanted = participants(notebooks.read(source))
-        except ValueError as error:
-            raise ValueError(f"{source.name}: {error}") from None
         path = place(notebooks.ROOT, week)
-        if not any("gap" in cell.metadata for cell in wanted.cells):
+        now, wanted = own(path), _wanted(source)
+        if wanted is None or (now and nbformat.writes(_unrun(now)) == nbformat.writes(wanted)):
             continue
-        now = own(path)
-        if now is not None and not is_untouched(now):
+        if now and not is_untouched(now):
             refused.append(path)
-        elif now is None or nbformat.writes(_unrun(now)) != nbformat.writes(wanted):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.replace(path, nbformat.writes(wanted) + "\n")
-            written.append(path)
+            continue
+        write(path, wanted)
+        written.append(path)
     return written, refused
 
 
+def _wanted(source: Path) -> NotebookNode | None:
+    """The participants' notebook of a week, by the .py of its own; None where that has no gaps."""
+    from studylib.course import notebooks
+
+    try:
+        notebook = participants(notebooks.read(source))
+    except ValueError as error:
+        raise StudyError(f"{source.name}: {error}") from None
+    return notebook if any("gap" in cell.metadata for cell in notebook.cells) else None
+
+
+def write(path: Path, notebook: NotebookNode) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, nbformat.writes(notebook) + "\n")
+
+
 def own(path: Path) -> NotebookNode | None:
-    """A participants' notebook; None where there is none. Raises ValueError where the file is damaged."""
+    """A participants' notebook; None where there is none. Raises StudyError where the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -163,7 +175,7 @@ def own(path: Path) -> NotebookNode | None:
         nbformat.validate(notebook)
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ValueError(f"{path} is damaged ({reason}): move it away, then study exercises build") from None
+        raise StudyError(f"{path} is damaged ({reason}): move it away, then study exercises build") from None
     return notebook
 
 

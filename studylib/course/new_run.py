@@ -8,7 +8,9 @@ import tomlkit
 
 from studylib import files
 from studylib.course import claims, toml_files, topic
-from studylib.course.group import WEEKDAYS, Course
+from studylib.course.course import Course
+from studylib.course.group import WEEKDAYS
+from studylib.errors import StudyError
 
 OF_A_RUN = ("participants", "start", "weekday", "time", "place", "link")
 
@@ -18,7 +20,7 @@ def changes(course: Course, title: str, start: datetime.date | None, participant
 
     group.toml loses participants, dates and places and gets those given; each week.toml loses its date, place, link
     and who does which part; each topic.toml its claim; .github/CODEOWNERS follows. Reading notes and notebooks stay.
-    Raises ValueError for a name that can't be a person's, a title of more than a line, and a start in a year too far.
+    Raises StudyError for a name that can't be a person's, a title of more than a line, and a start in a year too far.
     """
     if title:
         toml_files.check_line(title, "--title")
@@ -27,7 +29,7 @@ def changes(course: Course, title: str, start: datetime.date | None, participant
     for name in participants:
         topic.check_name(name, "--participant")
     if twice := next((name for name in participants if participants.count(name) > 1), None):
-        raise ValueError(f"--participant is {twice!r} twice")
+        raise StudyError(f"--participant is {twice!r} twice")
     texts = {course.root / "group.toml": _group(course.root / "group.toml", title, start, participants)}
     for week in course.weeks:
         texts[week.folder / "week.toml"] = _week(week.folder / "week.toml")

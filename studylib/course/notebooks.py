@@ -2,7 +2,6 @@
 
 import ast
 import base64
-import difflib
 import hashlib
 import platform
 import re
@@ -29,7 +28,8 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib import data, files
+from studylib import files
+from studylib.errors import StudyError, near
 
 ROOT = files.ROOT
 SANITIZE = ROOT / "nbval-sanitize.cfg"
@@ -72,16 +72,14 @@ def weeks() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The source of week `name` (a beginning that fits one week is enough). Raises ValueError listing the weeks."""
+    """The source of week `name` (a beginning that fits one week is enough). Raises StudyError listing the weeks."""
     known = weeks()
     name = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
     if name in known:
         return known[name]
     if name and len(fits := [week for week in known if week.startswith(name)]) == 1:
         return known[fits[0]]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    guess = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"there is no week {name!r}{guess}\nweeks: {', '.join(known) or 'none'}")
+    raise StudyError(f"there is no week {name!r}{near(name, known)}\nweeks: {', '.join(known) or 'none'}")
 
 
 def read(source: Path) -> NotebookNode:
@@ -98,14 +96,14 @@ def read(source: Path) -> NotebookNode:
 
 
 def read_twin(twin: Path) -> NotebookNode:
-    """The stored notebook. Raises ValueError where the file is damaged."""
+    """The stored notebook. Raises StudyError where the file is damaged."""
     content = twin.read_bytes()
     try:
         notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise ValueError(
+        raise StudyError(
             f"{twin} is damaged ({reason})\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}"
         ) from None
     return notebook
@@ -123,15 +121,15 @@ def defaults(notebook: NotebookNode) -> dict[str, Any]:
 
 
 def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dict[str, Any]:
-    """NAME=VALUE texts as values, held against the notebook's parameters. Raises ValueError saying what there is."""
+    """NAME=VALUE texts as values, held against the notebook's parameters. Raises StudyError saying what there is."""
     known, given = defaults(notebook), {}
     listing = ", ".join(f"{name}={value!r}" for name, value in known.items()) or "none"
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"parameter {pair!r} has no value: write NAME=VALUE, such as FAST=False")
+            raise StudyError(f"parameter {pair!r} has no value: write NAME=VALUE, such as FAST=False")
         if name not in known:
-            raise ValueError(f"{week} has no parameter {name!r}; its parameters and defaults: {listing}")
+            raise StudyError(f"{week} has no parameter {name!r}; its parameters and defaults: {listing}")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
@@ -140,7 +138,7 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
         if kind is str:
             value = text
         if type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"parameter {name} is {text!r}, expected a value of type {kind.__name__}: {listing}")
+            raise StudyError(f"parameter {name} is {text!r}, expected a value of type {kind.__name__}: {listing}")
         given[name] = value
     return given
 
@@ -155,13 +153,15 @@ def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
     Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
     """
     if reads_mnist(notebook):
+        from studylib import data  # brings torch
+
         data.mnist(folder / defaults(notebook)["DATA"])
 
 
 def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Execute a week and return its page, build/weeks/WEEK.html; the executed notebook lies beside it.
 
-    Both are written also where a cell fails, up to that cell. Raises CellError, and ValueError as `find` and
+    Both are written also where a cell fails, up to that cell. Raises CellError, and StudyError as `find` and
     `read_twin` do.
     """
     source = find(week)

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from studylib.course import claims
-from studylib.course.group import Course
+from studylib.course.course import Course
 from studylib.course.topic import Topic
 from studylib.course.week import Week
 

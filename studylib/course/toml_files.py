@@ -1,17 +1,18 @@
 """Reads the course's TOML files into dataclasses, strictly."""
 
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date, time
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+
+from studylib.errors import StudyError
 
 KINDS = {int: "a whole number", str: "a text in quotes", date: "a date such as 2018-01-06, without quotes"}
 KINDS |= {time: "a time such as 17:30:00, without quotes"}
@@ -22,7 +23,7 @@ T = TypeVar("T")
 def read(kind: type[T], path: Path, **given: Any) -> T:
     """The file at `path` as the dataclass `kind`; `given` are fields that follow from its place, not from its text.
 
-    Raises ValueError naming file and field where the file is not TOML, lacks a field, has an unknown one or one of the
+    Raises StudyError naming file and field where the file is not TOML, lacks a field, has an unknown one or one of the
     wrong type; OSError where it can't be read.
     """
     try:
@@ -40,33 +41,40 @@ def document(path: Path) -> tomlkit.TOMLDocument:
         raise _not_toml(path, error) from None
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """What a message about an unknown name ends with: the one that was probably meant, if any."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
 def check_line(line: str, where: str, longest: int = 200) -> None:
-    """Raises ValueError, which begins with `where`, unless `line` can be a title: tables and lists show it in one line."""
+    """Raises StudyError, which begins with `where`, unless `line` can be a title: tables and lists show it in one line."""
     if not line.isprintable() or not line.strip() or len(line) > longest:
-        raise ValueError(f"{where} is {line!r}, expected one line of at most {longest} letters")
+        raise StudyError(f"{where} is {line!r}, expected one line of at most {longest} letters")
 
 
 def check_day(day: date, where: str) -> None:
-    """Raises ValueError, which begins with `where`, for a year mistyped so that weeks can't be added to it."""
+    """Raises StudyError, which begins with `where`, for a year mistyped so that weeks can't be added to it."""
     if day.year >= 3000:
-        raise ValueError(f"{where} is {day}, expected a day before the year 3000")
+        raise StudyError(f"{where} is {day}, expected a day before the year 3000")
 
 
-def _not_toml(path: Path, error: Exception) -> ValueError:
+def check_link(link: str, where: str) -> None:
+    """Raises StudyError, which begins with `where`, unless `link` is an address on the web."""
+    if not re.match(r"https?://\S+$", link):
+        raise StudyError(f"{where} is {link!r}, expected an address that begins with https://")
+
+
+def refuse_twins(path: Path, where: str, names: list[str]) -> None:
+    """Raises StudyError for a name that stands twice in the list `where` of a file."""
+    for number, name in enumerate(names, 1):
+        if names.index(name) + 1 != number:
+            raise StudyError(f"{path}: {where}[{number}] is {name!r}, as {where}[{names.index(name) + 1}] is already")
+
+
+def _not_toml(path: Path, error: Exception) -> StudyError:
     """What to say of a file that is none; a merge conflict, in which two claims of a topic end, by its name."""
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.startswith(b"<<<<<<< "):
-            return ValueError(
+            return StudyError(
                 f"{path} is not valid TOML: line {number} begins a merge conflict, two branches changed it: "
                 "keep one side, delete the other and the marks, then git add this file and git commit"
             )
-    return ValueError(f"{path} is not valid TOML: {error}")
+    return StudyError(f"{path} is not valid TOML: {error}")
 
 
 def _build(kind: Any, value: Any, path: str, where: str, given: dict[str, Any] | None = None) -> Any:
@@ -75,23 +83,23 @@ def _build(kind: Any, value: Any, path: str, where: str, given: dict[str, Any] |
         (kind,) = (choice for choice in typing.get_args(kind) if choice is not types.NoneType)  # TOML has no null
     if typing.get_origin(kind) is list:
         if not isinstance(value, list):
-            raise ValueError(f"{path}: {where} is {value!r}, expected a list")
+            raise StudyError(f"{path}: {where} is {value!r}, expected a list")
         (item,) = typing.get_args(kind)
         return [_build(item, entry, path, f"{where}[{number}]") for number, entry in enumerate(value, 1)]
     if not (isinstance(kind, type) and is_dataclass(kind)):
         if type(value) is not kind:
-            raise ValueError(f"{path}: {where} is {_shown(value)}, expected {KINDS.get(kind, kind)}")
+            raise StudyError(f"{path}: {where} is {_shown(value)}, expected {KINDS.get(kind, kind)}")
         return value
     if type(value) is not dict:
-        raise ValueError(f"{path}: {where} is {value!r}, expected a table")
+        raise StudyError(f"{path}: {where} is {value!r}, expected a table")
     given = given or {}
     known = {entry.name: entry for entry in fields(kind) if entry.name not in given}
     inside = f" in {where}" if where else ""
     if unknown := sorted(value.keys() - known.keys()):
-        raise ValueError(f"{path}: unknown field {unknown[0]!r}{inside}; known are {', '.join(known)}")
+        raise StudyError(f"{path}: unknown field {unknown[0]!r}{inside}; known are {', '.join(known)}")
     needed = [n for n, entry in known.items() if entry.default is MISSING and entry.default_factory is MISSING]
     if missing := [name for name in needed if name not in value]:
-        raise ValueError(f"{path}: field {missing[0]!r} is missing{inside}")
+        raise StudyError(f"{path}: field {missing[0]!r} is missing{inside}")
     types_of = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     built = {name: _build(types_of[name], entry, path, prefix + name) for name, entry in value.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from studylib import files
 from studylib.course import toml_files
+from studylib.errors import StudyError
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # The presenter's questions, as a new topic's notes.md has them; what stands in place of an answer is ANSWER.
@@ -75,13 +76,13 @@ class Topic:
 
 
 def load(folder: Path) -> Topic:
-    """The topic of `folder`. Raises ValueError or OSError naming file and field."""
+    """The topic of `folder`. Raises StudyError or OSError naming file and field."""
     topic = toml_files.read(Topic, folder / "topic.toml", folder=folder.resolve())
     path = topic.file
     if not NAME.fullmatch(topic.name):
-        raise ValueError(f"{path}: a topic's folder has small letters, digits and _, such as resnext: rename it")
+        raise StudyError(f"{path}: a topic's folder has small letters, digits and _, such as resnext: rename it")
     if topic.hour not in (1, 2, 3):
-        raise ValueError(f"{path}: hour is {topic.hour}, expected 1, 2 or 3")
+        raise StudyError(f"{path}: hour is {topic.hour}, expected 1, 2 or 3")
     toml_files.check_line(topic.title, f"{path}: title")
     if not topic.notes.is_file():
         raise FileNotFoundError(f"there is no {topic.notes}: each topic has notes; copy those of another topic")
@@ -90,17 +91,17 @@ def load(folder: Path) -> Topic:
         if topic.claim.second:
             check_name(topic.claim.second, f"{path}: claim.second")
         if topic.claim.second == topic.claim.owner:
-            raise ValueError(
+            raise StudyError(
                 f"{path}: claim.second is {topic.claim.owner!r} as claim.owner is: two people share a topic"
             )
     return topic
 
 
 def check_name(name: str, where: str) -> None:
-    """Raises ValueError, which begins with `where`, unless `name` can be a person's: letters, digits, spaces, . ' -"""
+    """Raises StudyError, which begins with `where`, unless `name` can be a person's: letters, digits, spaces, . ' -"""
     allowed = all(unicodedata.category(letter)[0] in "LMN" or letter in " .'’-" for letter in name)
     if not allowed or name != name.strip() or not any(letter.isalpha() for letter in name) or len(name) > 60:
-        raise ValueError(f"{where} is {name!r}, expected a name: letters, digits, spaces, . ' - and 60 of them at most")
+        raise StudyError(f"{where} is {name!r}, expected a name: letters, digits, spaces, . ' - and 60 of them at most")
 
 
 def notes_template(title: str) -> str:

@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 
 from studylib.course import meeting
+from studylib.errors import StudyError
 
 AWAY = "mine"  # beside weeks/ and exercises/; git ignores it
 VERSIONS = {"pyproject.toml", "constraints.txt"}  # as bootstrap.py, which installs by them
@@ -25,7 +26,7 @@ def update(root: Path, today: date, say: Callable[[str], None]) -> None:
     """Bring the clone at `root` to the course's newest state; `say` gets each line of what is done.
 
     Where both have changed a file, one's own version is put away in mine/TODAY/ and the course's taken, except for
-    exercises that the course still has, where one's own stays. One's own commits are merged. Raises ValueError, and
+    exercises that the course still has, where one's own stays. One's own commits are merged. Raises StudyError, and
     leaves everything as it was, where there is no git, no branch or no remote, where it can't be reached, and where
     commits contradict.
     """
@@ -62,37 +63,37 @@ def is_exercise(path: str) -> bool:
 
 
 def _source(root: Path) -> str:
-    """The remote branch that has the course, such as origin/main, fetched. Raises ValueError if no remote has it."""
+    """The remote branch that has the course, such as origin/main, fetched. Raises StudyError if no remote has it."""
     top = _ask(root, "rev-parse", "--show-toplevel")
     if not top:
-        raise ValueError(f"{root} is no git repository: get the course with git clone, then study update works")
+        raise StudyError(f"{root} is no git repository: get the course with git clone, then study update works")
     if not os.path.samefile(top, root):
-        raise ValueError(f"{root} lies inside another git repository, {top}: get the course with git clone")
+        raise StudyError(f"{root} lies inside another git repository, {top}: get the course with git clone")
     for mark, what in {"MERGE_HEAD": "merge", "rebase-merge": "rebase", "rebase-apply": "rebase"}.items():
         if (root / _git(root, "rev-parse", "--git-path", mark)).exists():
-            raise ValueError(f"a {what} is unfinished here: git status says how to end it; then study update again")
+            raise StudyError(f"a {what} is unfinished here: git status says how to end it; then study update again")
     branch = _ask(root, "symbolic-ref", "--quiet", "--short", "HEAD")
     if not branch:
-        raise ValueError("this clone is on no branch but on a single commit: git switch main, then study update again")
+        raise StudyError("this clone is on no branch but on a single commit: git switch main, then study update again")
     remotes = _git(root, "remote").splitlines()
     own = _ask(root, "config", f"branch.{branch}.remote")
     remote = own if own in remotes else "origin" if "origin" in remotes else next(iter(remotes), "")
     if not remote:
-        raise ValueError(
+        raise StudyError(
             "this clone has no remote to update from: git remote add origin ADDRESS with the address of the course, "
             "then study update again"
         )
     done = _run(root, "fetch", "--quiet", remote)
     if done.returncode:
-        raise ValueError(f"{remote} can't be reached ({_reason(done)}): is the network up? {SAME.capitalize()}")
+        raise StudyError(f"{remote} can't be reached ({_reason(done)}): is the network up? {SAME.capitalize()}")
     for name in (f"refs/remotes/{remote}/HEAD", "@{upstream}", f"refs/remotes/{remote}/{branch}"):
         if found := _ask(root, "rev-parse", "--quiet", "--verify", "--abbrev-ref", name):
             return found
-    raise ValueError(f"{remote} does not say which branch has the course: git remote set-head {remote} --auto")
+    raise StudyError(f"{remote} does not say which branch has the course: git remote set-head {remote} --auto")
 
 
 def _merged(root: Path, target: str, source: str) -> str:
-    """The commit that joins one's own commits with the course's, made in a folder aside. Raises ValueError where
+    """The commit that joins one's own commits with the course's, made in a folder aside. Raises StudyError where
     they contradict, except for exercises, where one's own count."""
     with tempfile.TemporaryDirectory(prefix="study-update-", ignore_cleanup_errors=True) as aside:
         folder = Path(aside, "course")
@@ -102,9 +103,9 @@ def _merged(root: Path, target: str, source: str) -> str:
             if done.returncode:
                 conflicts = sorted(_paths(folder, "diff", "--name-only", "--diff-filter=U", "-z"))
                 if not conflicts:
-                    raise ValueError(f"your commits can't be merged with {source} ({_reason(done)}); {SAME}")
+                    raise StudyError(f"your commits can't be merged with {source} ({_reason(done)}); {SAME}")
                 if others := [path for path in conflicts if not is_exercise(path)]:
-                    raise ValueError(
+                    raise StudyError(
                         f"a commit of yours and {source} change the same lines of {', '.join(others)}; {SAME}. "
                         "git pull --no-rebase shows both in the file: keep what is right, then git add it and git commit"
                     )
@@ -161,7 +162,7 @@ def _put_away(root: Path, paths: list[str], today: date, say: Callable[[str], No
 def _take_over(
     root: Path, target: str, away: list[str], kept: list[str], tracked: set[str], folder: Path | None
 ) -> None:
-    """Move the branch to `target`. Raises ValueError where git refuses; then files and index are as they were."""
+    """Move the branch to `target`. Raises StudyError where git refuses; then files and index are as they were."""
     try:
         for path in away:
             if path in tracked:
@@ -212,10 +213,10 @@ def _ask(root: Path, *arguments: str) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """What git answers. Raises ValueError with its reason where it refuses."""
+    """What git answers. Raises StudyError with its reason where it refuses."""
     done = _run(root, *arguments)
     if done.returncode:
-        raise ValueError(f"git {arguments[0]}: {_reason(done)}; {SAME}")
+        raise StudyError(f"git {arguments[0]}: {_reason(done)}; {SAME}")
     return done.stdout.strip()
 
 
@@ -230,7 +231,7 @@ def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             check=False,
         )
     except FileNotFoundError:
-        raise ValueError("there is no program git on this machine: install it, the course is updated with it") from None
+        raise StudyError("there is no program git on this machine: install it, the course is updated with it") from None
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -2,10 +2,13 @@
 
 import datetime
 import html
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from studylib import files
 from studylib.course import toml_files
+from studylib.errors import StudyError, near
 
 MEETING_MINUTES = 180
 
@@ -114,8 +117,9 @@ class Week:
 def load(folder: Path | str = ".") -> Week:
     """The meeting of `folder`, which holds week.toml; in its notebook that is the current folder.
 
-    Of the folder of its exercises, exercises/WEEK, it is the meeting too: the participants' notebook lies there. Raises FileNotFoundError without that file, and ValueError naming file and field where it is not TOML,
-    lacks a field, has an unknown one or one of the wrong type, or where minutes do not add up.
+    Of the folder of its exercises, exercises/WEEK, it is the meeting too: the participants' notebook lies there.
+    Raises FileNotFoundError without that file, and StudyError naming file and field where it is not TOML, lacks a field,
+    has an unknown one or one of the wrong type, or where minutes do not add up.
     """
     path = Path(folder) / "week.toml"
     here = path.resolve().parent
@@ -134,15 +138,22 @@ def _check_minutes(week: Week, path: Path) -> None:
     for number, hour in enumerate(week.hours, 1):
         for place, part in enumerate(hour.parts, 1):
             if part.minutes <= 0:
-                raise ValueError(f"{path}: hours[{number}].parts[{place}].minutes is {part.minutes}, expected above 0")
+                raise StudyError(f"{path}: hours[{number}].parts[{place}].minutes is {part.minutes}, expected above 0")
         total = sum(part.minutes for part in hour.parts)
         if total != hour.minutes:
-            raise ValueError(
+            raise StudyError(
                 f"{path}: hours[{number}] ({hour.title}) says minutes = {hour.minutes}, its parts add up to {total}"
             )
     total = sum(hour.minutes for hour in week.hours)
     if total != MEETING_MINUTES:
-        raise ValueError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
+        raise StudyError(f"{path}: the hours add up to {total} minutes, a meeting has {MEETING_MINUTES}")
+
+
+def headings(source: Path) -> list[str]:
+    """The headings of a notebook, from its .py source; none where there is no such file."""
+    if not source.is_file():
+        return []
+    return re.findall(r"^# #+ +(.+?) *$", files.text(source), re.MULTILINE)
 
 
 def _check_exercises(week: Week, path: Path) -> None:
@@ -152,9 +163,7 @@ def _check_exercises(week: Week, path: Path) -> None:
             for name in part.exercises:
                 where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
                 if name not in week.exercises:
-                    raise ValueError(
-                        f"{where}, which the week's exercises have not{toml_files.near(name, week.exercises)}"
-                    )
+                    raise StudyError(f"{where}, which the week's exercises have not{near(name, week.exercises)}")
                 if name in seen:
-                    raise ValueError(f"{where}, as another part has")
+                    raise StudyError(f"{where}, as another part has")
                 seen.append(name)

@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from studylib import files, gpu, kernels
+from studylib.errors import StudyError
+from studylib.grading.identity import digest_of
 from studylib.grading.mismatches import close
-from studylib.grading.verdict import digest_of
 from studylib.kernels import Exercise
 
 WARM_UP, REPEATS = 3, 21
@@ -60,13 +61,13 @@ class Measured:
 def measure(exercise: Exercise, kernel=None) -> Measured:
     """Times a kernel on the GPU at the size that fills a card.
 
-    Raises ValueError if there is no GPU or the result is not torch's.
+    Raises StudyError if there is no GPU or the result is not torch's.
     """
     import torch
     from numba import cuda
 
     if gpu.mode() != "gpu":
-        raise ValueError("there is no GPU here, or STUDYLIB_GPU=emulator is set; time is measured on a card")
+        raise StudyError("there is no GPU here, or STUDYLIB_GPU=emulator is set; time is measured on a card")
     kernel = kernel or exercise.kernel
     inputs = exercise.bench(np.random.default_rng(0))
     on_card = [torch.from_numpy(v).cuda() if isinstance(v, np.ndarray) else v for v in inputs]
@@ -76,7 +77,7 @@ def measure(exercise: Exercise, kernel=None) -> Measured:
     seconds = _seconds(lambda: exercise.launch(kernel, *arguments))
     for got, expected, bound in zip(results, wanted, exercise.bounds(*inputs), strict=True):
         if not close(got.cpu().numpy(), expected.cpu().numpy(), bound).all():
-            raise ValueError(f"{exercise.name} at full size differs from torch's operator on this card")
+            raise StudyError(f"{exercise.name} at full size differs from torch's operator on this card")
     moved, operations = exercise.work(*inputs)
     return Measured(
         exercise.name,
@@ -170,12 +171,12 @@ def _driver() -> str:
 
 
 def load_results(path: Path) -> tuple[str, list[Measured]]:
-    """(the card, its rows) of a file that `study bench` wrote; raises ValueError for any other."""
+    """(the card, its rows) of a file that `study bench` wrote; raises StudyError for any other."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return data["card"], [Measured(**row) for row in data["kernels"].values()]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is not a file of `study bench`") from None
+        raise StudyError(f"{path} is not a file of `study bench`") from None
 
 
 def show(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Finds what each participant handed in, in folders that strangers filled or on git branches, and names what it can't take.
 
 A file is taken where nobody can doubt that it is meant; what only looks like an exercise is named, so that the facilitator
-sees why it was not graded. The search looks at a limited number of files and never follows a link to a folder.
+sees why it was not graded. The search looks at a limited number of files. A link to a folder is followed only as a
+participant's, and only where it stays among the submissions.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from itertools import count, islice
 from pathlib import Path
 
 from studylib import kernels
-from studylib.grading.source import MAX_BYTES, Refused, read_file
-from studylib.kernels.stubs import EXERCISES, stub
+from studylib.errors import StudyError
+from studylib.files import EXERCISES
+from studylib.grading.submission import MAX_BYTES, Refused, read_file
+from studylib.kernels.stubs import stub
 
 DEEPEST, MOST = 8, 20_000  # folders within each other, and files and folders, that are looked at for each participant
 MOST_READ = 20  # files that may be one exercise
@@ -48,21 +51,37 @@ class Job:
 
 @dataclass(frozen=True)
 class _Found:
-    """What lies in a participant's folder: files and what else is not a folder, linked folders, whether all was seen."""
+    """What lies in a participant's folder: files and what else is not a folder, linked folders, folders with a file's name,
+    whether all was seen."""
 
     files: tuple[Path, ...]
-    links: tuple[Path, ...]
-    complete: bool
+    links: tuple[Path, ...] = ()
+    misnamed: tuple[Path, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A participant: a folder, and if others share it the files in it that have this participant's name."""
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...] | None = None
 
 
 def jobs_in(folder: Path, chosen: list[str], out: Path) -> list[Job]:
-    """All exercises of all participants: each folder in `folder` is one, but `out`. Raises ValueError if there is none."""
+    """All exercises of all participants.
+
+    A participant is each folder in `folder` but `out`, or a link to one; whoever's name stands before an exercise's in a
+    file beside them (anna_vector_add.py); or `folder` itself, where the exercises lie in it. Raises StudyError if there is
+    none.
+    """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; expected one with a folder for each participant")
+        raise StudyError(f"{folder} is not a folder; expected one with a folder for each participant")
     people, left = _people(folder, out)
     if not people:
         there = f"; {'; '.join(left)}" if left else ""
-        raise ValueError(f"{folder} has no folders; expected one for each participant{there}")
+        raise StudyError(f"{folder} has no folders; expected one for each participant{there}")
     return [job for person in people for job in _jobs(person, chosen)]
 
 
@@ -71,25 +90,76 @@ def left_out(folder: Path, out: Path) -> list[str]:
     return _people(folder, out)[1]
 
 
-def _people(folder: Path, out: Path) -> tuple[list[Path], list[str]]:
-    people, left = [], []
-    for path in sorted(folder.iterdir()):
-        name = _printable(path.name)
-        if _is_nobodys(path.name):
-            continue
-        if path.is_symlink():
-            left.append(f"{name} is a link, and links are not followed: put a copy in its place")
-        elif not path.is_dir():
-            if path.suffix.lower() in ARCHIVES:
-                left.append(f"{name} is not a folder: unpack it")
-            elif any(_resembles(path, exercise) for exercise in kernels.names()):
-                left.append(f"{name} is nobody's: put it into a folder with its participant's name")
-        elif not _is_only(path, out):
-            if _is_grading(path):
-                left.append(f"{name} is what an earlier `study grade` wrote, and not a participant")
-            else:
-                people.append(path)
-    return people, left
+def _people(folder: Path, out: Path) -> tuple[list[_Person], list[str]]:
+    there = [path for path in sorted(folder.iterdir()) if not _is_nobodys(path.name)]
+    links = [path for path in there if path.is_symlink()]
+    folders = [path for path in there if path not in links and path.is_dir() and not _is_only(path, out)]
+    files = [path for path in there if path not in links and not path.is_dir()]
+    alone = not folders and not links and not any(_owner(path) for path in files)
+    if _is_clone(folder) or (alone and any(_is_exercise(path) for path in files)):
+        return [_Person(folder.resolve().name, folder)], []
+    gradings = [path for path in folders if _is_grading(path)]
+    people = [_Person(path.name, path) for path in folders if path not in gradings]
+    left = {path: "is what an earlier `study grade` wrote, and not a participant" for path in gradings}
+    for link in links:
+        target, why = _followed(link, folder, [person.folder for person in people], out)
+        if target is None:
+            left[link] = why
+        else:
+            people.append(_Person(link.name, target))
+    taken = {person.name.casefold() for person in people}
+    owned: dict[str, list[Path]] = {}
+    for path in files:
+        owner = _owner(path)
+        if owner and owner.casefold() not in taken:
+            owned.setdefault(owner.casefold(), []).append(path)
+        elif path.suffix.lower() in ARCHIVES:
+            left[path] = "is not a folder: unpack it"
+        elif owner:
+            left[path] = f"lies beside the folder of {_printable(owner)}: put it in there"
+        elif any(_resembles(path, exercise) for exercise in kernels.names()):
+            left[path] = "is nobody's: put it into a folder with its participant's name"
+    people += [_Person(_owner(own[0]), folder, tuple(own)) for own in owned.values()]
+    return sorted(people, key=lambda person: person.name), [
+        f"{_printable(path.name)} {why}" for path, why in sorted(left.items())
+    ]
+
+
+def _is_clone(folder: Path) -> bool:
+    """Whether a folder is somebody's exercises, or a whole clone of the course, and not one with a folder for each."""
+    return any((folder / above / week).is_dir() for above in (".", "exercises") for week in kernels.weeks())
+
+
+def _is_exercise(path: Path) -> bool:
+    return any(_is_nearly_named(path, name) for name in kernels.names())
+
+
+def _owner(path: Path) -> str:
+    """'Anna' of Anna_vector_add (1).py; empty where nothing, or no name, stands before an exercise's."""
+    for name in kernels.names():
+        if _ends_with(path, name):
+            words = name.replace("_", r"[\s_-]+")
+            return re.sub(rf"[\s_-]+{words}$", "", _original(path.stem), flags=re.IGNORECASE).strip()
+    return ""
+
+
+def _followed(link: Path, folder: Path, people: list[Path], out: Path) -> tuple[Path | None, str]:
+    """The folder that a link in `folder` leads to, or None and why not: a link may lead out of it, or to another's work."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None, "is a link that leads nowhere"
+    if not target.is_dir():
+        return None, "is a link to a file, and such links are not followed: put a copy in its place"
+    root, grades = folder.resolve(), out.resolve()
+    if target == root or not target.is_relative_to(root):
+        return None, "is a link to a folder elsewhere, and is not followed: put a copy in its place"
+    if target.is_relative_to(grades) or grades.is_relative_to(target) or _is_grading(target):
+        return None, "is a link to what `study grade` writes, and not a participant"
+    for person in people:
+        if target == person.resolve():
+            return None, f"is a link to {_printable(person.name)}, whose work is judged already"
+    return target, ""
 
 
 def _is_nobodys(name: str) -> bool:
@@ -114,11 +184,12 @@ def _is_only(path: Path, out: Path) -> bool:
     return True
 
 
-def _jobs(person: Path, chosen: list[str]) -> Iterator[Job]:
-    found = _look(person)
-    jobs = [Job(person.name, name, person, *_choose(person, name, found)) for name in chosen]
+def _jobs(person: _Person, chosen: list[str]) -> Iterator[Job]:
+    folder = person.folder
+    found = _look(folder) if person.files is None else _Found(person.files)
+    jobs = [Job(person.name, name, folder, *_choose(folder, name, found)) for name in chosen]
     if found.files and not any(job.path or job.instead for job in jobs):
-        hint = _nothing_of_use(person, found.files)
+        hint = _nothing_of_use(folder, found.files)
         jobs = [Job(job.participant, job.exercise, job.folder, None, hint) for job in jobs]
     return iter(jobs)
 
@@ -127,6 +198,7 @@ def _look(person: Path) -> _Found:
     """Looks into folder after folder, those near the top first."""
     files: list[Path] = []
     links: list[Path] = []
+    misnamed: list[Path] = []
     left, waiting, complete = MOST, [(person, 1)], True
     for folder, depth in waiting:
         try:
@@ -144,6 +216,7 @@ def _look(person: Path) -> _Found:
             if _is_nobodys(entry.name) or entry.name == SOLVED:
                 continue
             if entry.is_dir(follow_symlinks=False):
+                misnamed += [path] if path.suffix.lower() == ".py" else []
                 complete &= depth < DEEPEST
                 if depth < DEEPEST:
                     waiting.append((path, depth + 1))
@@ -153,7 +226,7 @@ def _look(person: Path) -> _Found:
                 files.append(path)
         if not left:
             break
-    return _Found(tuple(files), tuple(links), complete)
+    return _Found(tuple(files), tuple(links), tuple(misnamed), complete)
 
 
 def _leads_to_folder(link: Path) -> bool:
@@ -176,10 +249,12 @@ def _choose(person: Path, name: str, found: _Found) -> tuple[Path | None, str]:
             return None, f"found {len(fitting)} that differ, {shown}: hand in one {name}.py"
     if alike:
         return None, f"found {_listed(person, alike)}: hand in {name}.py"
+    if misnamed := [path for path in found.misnamed if _resembles(path, name)]:
+        return None, f"found {_listed(person, misnamed)}, which is a folder: hand in a file"
     if found.links:
         return None, f"found {_listed(person, found.links)}, a link to a folder: hand in the folder itself"
     if not found.complete:
-        return None, f"more than {MOST:,} files, or folders deeper than {DEEPEST}: hand in {name}.py alone"
+        return None, f"more than {MOST:,} files, or folders deeper than {DEEPEST}: hand in the exercises' files alone"
     return None, ""
 
 
@@ -229,11 +304,14 @@ def _ends_with(path: Path, name: str) -> bool:
 
 
 def _plain(stem: str) -> str:
+    """A file's name with an exercise's spelling."""
+    return re.sub(r"[\s-]+", "_", _original(stem).casefold())
+
+
+def _original(stem: str) -> str:
     """A file's name as it was before a browser or a file manager made a copy of it."""
-    stem = unicodedata.normalize("NFKC", stem).casefold().strip()
-    stem = re.sub(r"^copy of ", "", stem)
-    stem = re.sub(r"(\s*\(\d{1,3}\)|\s+-\s+(copy|kopie|copie|copia)|[ _]copy)+$", "", stem)
-    return re.sub(r"[\s-]+", "_", stem)
+    stem = re.sub(r"^copy of ", "", unicodedata.normalize("NFKC", stem).strip(), flags=re.IGNORECASE)
+    return re.sub(r"(\s*\(\d{1,3}\)|\s+-\s+(copy|kopie|copie|copia)|[ _]copy)+$", "", stem, flags=re.IGNORECASE)
 
 
 def _resembles(path: Path, name: str) -> bool:
@@ -264,7 +342,7 @@ def _printable(name: str, longest: int = 80) -> str:
 
 
 def check_out(pattern: str, folder: Path) -> Path:
-    """Writes the exercises of every git branch that fits the pattern to a folder each; raises ValueError if none does.
+    """Writes the exercises of every git branch that fits the pattern to a folder each; raises StudyError if none does.
 
     Only they are asked for, one by one: a branch may hold a tree that never ends, or gigabytes that pack well.
     """
@@ -277,7 +355,7 @@ def check_out(pattern: str, folder: Path) -> Path:
             if fnmatch.fnmatch(name, pattern):
                 branches.setdefault(name, reference)
     if not branches:
-        raise ValueError(f"no git branch fits {pattern!r}")
+        raise StudyError(f"no git branch fits {pattern!r}")
     wanted = [f"exercises/{kernels.load(name).week}/{name}.py" for name in kernels.names()]
     names = file_names(branches)
     for name, reference in branches.items():
@@ -315,6 +393,6 @@ def _git(*arguments: str) -> bytes:
     try:
         return subprocess.run(["git", "-C", EXERCISES.parent, *arguments], check=True, capture_output=True).stdout
     except FileNotFoundError:
-        raise ValueError("git is not installed, and --branches needs it") from None
+        raise StudyError("git is not installed, and --branches needs it") from None
     except subprocess.CalledProcessError as error:
-        raise ValueError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None
+        raise StudyError(f"git {arguments[0]}: {error.stderr.decode(errors='replace').strip()}") from None

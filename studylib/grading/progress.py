@@ -13,14 +13,15 @@ from rich.text import Text
 from tqdm import tqdm
 
 from studylib import kernels
+from studylib.errors import StudyError
+from studylib.files import EXERCISES
 from studylib.grading import record
-from studylib.grading.grade import MISSING, grader_version, result_key
 from studylib.grading.local import check_file
-from studylib.grading.source import Refused, read_file
-from studylib.grading.verdict import Verdict
-from studylib.kernels.stubs import EXERCISES
+from studylib.grading.results import grader_version, result_key
+from studylib.grading.submission import Refused, read_file
+from studylib.grading.verdict import FAILED, MARKS, MISSING, PASSED, Verdict
 
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not attempted": ("·", "dim"), MISSING: ("?", "dim")}
+STYLES = {PASSED: "green", FAILED: "red"}
 WIDTH = 20  # characters of a bar
 
 
@@ -57,12 +58,12 @@ def remember(verdict: Verdict, path: Path, remembered: Path = record.RECORD) -> 
 
 
 def graded(path: Path) -> dict[str, dict[str, str]]:
-    """By participant, the states in a grades.csv; raises ValueError for a file that is none."""
+    """By participant, the states in a grades.csv; raises StudyError for a file that is none."""
     people: dict[str, dict[str, str]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         if not {"participant", "exercise", "state"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path} is not a grades.csv of `study grade`: it has the columns {rows.fieldnames}")
+            raise StudyError(f"{path} is not a grades.csv of `study grade`: it has the columns {rows.fieldnames}")
         for row in rows:
             people.setdefault(row["participant"], {})[row["exercise"]] = row["state"]
     return people
@@ -83,12 +84,13 @@ def table(
     for person, states in people.items():
         for number, week in enumerate(kernels.weeks()):
             names = kernels.names(week)
-            done = sum(states.get(name) == "passed" for name in names)
+            done = sum(states.get(name) == PASSED for name in names)
             bar = ProgressBar(total=len(names), completed=done, width=WIDTH)
             text = Text()
             for name in names:
-                mark, style = MARKS.get(states.get(name, MISSING), MARKS[MISSING])
-                text.append(f"{mark} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  ", style)
+                state = states.get(name, MISSING)
+                mark = f"{MARKS.get(state, '?')} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  "
+                text.append(mark, STYLES.get(state, "dim"))
             # What a name holds is no mark-up, and no command to the terminal.
             name = "" if number else "".join(c if c.isprintable() else "?" for c in person)
             own_gaps = []

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace as changed
 from pathlib import Path
 from urllib.parse import quote
@@ -18,14 +19,13 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from studylib import files, kernels
-from studylib.grading.card import is_word_for_word, page
-from studylib.grading.grade import MISSING, Grade
+from studylib.files import EXERCISES
+from studylib.grading.card import page
 from studylib.grading.hand_ins import MARKER, file_names
-from studylib.grading.verdict import display_path
-from studylib.kernels.stubs import EXERCISES
+from studylib.grading.results import Grade
+from studylib.grading.verdict import FAILED, MARKS, MISSING, NOT_ATTEMPTED, PASSED, display_path
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
-MARKS = {"passed": "✓", "failed": "✗", "not attempted": "·", MISSING: " "}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
@@ -109,6 +109,7 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
     for name in stale:
         if name.casefold() not in written:
             (out / "participants" / name).unlink(missing_ok=True)
+    _forget(out / "results", set(people))
     files.replace(out / MARKER, json.dumps({"pages": kept}))
     files.replace(out / "report.html", _overview(people, pages))
     files.replace(out / "grades.csv", _csv(grades))
@@ -116,11 +117,21 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
     return [out / "report.html", out / "grades.csv", out / "junit.xml"]
 
 
+def _forget(results: Path, people: set[str]) -> None:
+    """Removes the kept results of those who are no participants any more, and nothing that somebody put beside them."""
+    for folder in results.iterdir() if results.is_dir() else ():
+        if folder.name not in people and not folder.is_symlink():
+            for name in kernels.names():
+                (folder / f"{name}.json").unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                folder.rmdir()
+
+
 def _reason(grade: Grade) -> tuple[str, str]:
     """(stage, text) of what failed first, or of what lay there instead of a file; empty if nothing did."""
     if grade.state == MISSING:
         return "", "\n".join(grade.verdict.notes)
-    return next(((s.name, s.text) for s in grade.verdict.stages if s.status == "failed"), ("", ""))
+    return next(((s.name, s.text) for s in grade.verdict.stages if s.status == FAILED), ("", ""))
 
 
 def _without_folders(grade: Grade, folder: Path) -> Grade:
@@ -151,7 +162,7 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
     rows = []
     for person, own in people.items():
         cells = [(_mark(g), g.state, _reason(g)[1]) for g in own]
-        passed = sum(grade.state == "passed" for grade in own)
+        passed = sum(grade.state == PASSED for grade in own)
         rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
     return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names)
 
@@ -159,7 +170,7 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
 def _mark(grade: Grade) -> str:
     if grade.state == MISSING and grade.verdict.notes:
         return "?"
-    return MARKS[grade.state] + "★" * is_word_for_word(grade.verdict)
+    return MARKS.get(grade.state, " ") + "★" * grade.verdict.is_word_for_word
 
 
 def _csv(grades: Sequence[Grade]) -> str:
@@ -168,14 +179,14 @@ def _csv(grades: Sequence[Grade]) -> str:
     writer.writerow(COLUMNS)
     for grade in grades:
         v = grade.verdict
-        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), is_word_for_word(v), v.digest)
+        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), v.is_word_for_word, v.digest)
         writer.writerow([_plain(str(value)) for value in row])
     return buffer.getvalue()
 
 
 def _plain(text: str) -> str:
-    # A spreadsheet would compute what begins so; and a line of a table must not begin within a name.
-    text = text.replace("\r", " ")
+    # A spreadsheet would compute what begins so; a terminal would do what a control character says.
+    text = _clean(text)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
@@ -184,22 +195,22 @@ def _junit(grades: Sequence[Grade]) -> str:
     people = dict.fromkeys(grade.participant for grade in grades)
     for person in people:
         own = [grade for grade in grades if grade.participant == person]
-        failed = sum(grade.state == "failed" for grade in own)
-        skipped = sum(grade.state in (MISSING, "not attempted") for grade in own)
+        failed = sum(grade.state == FAILED for grade in own)
+        skipped = sum(grade.state in (MISSING, NOT_ATTEMPTED) for grade in own)
         attributes = {"name": _clean(person), "tests": len(own), "failures": failed, "errors": 0, "skipped": skipped}
         suite = ElementTree.SubElement(suites, "testsuite", {k: str(v) for k, v in attributes.items()})
         for grade in own:
             names = {"classname": f"{_clean(person)}.{grade.verdict.week}", "name": grade.verdict.exercise}
             case = ElementTree.SubElement(suite, "testcase", names)
             stage, text = _reason(grade)
-            if grade.state == "failed":
+            if grade.state == FAILED:
                 ElementTree.SubElement(case, "failure", {"message": stage}).text = _clean(text)
-            elif grade.state != "passed":
+            elif grade.state != PASSED:
                 why = f"{grade.state}; {text}" if text else grade.state
                 ElementTree.SubElement(case, "skipped", {"message": _clean(why)})
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML has no way to write."""
+    """Without the control characters that XML has no way to write, and that a terminal obeys."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

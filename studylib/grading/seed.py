@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from studylib import files
-from studylib.kernels.stubs import EXERCISES
+from studylib.errors import StudyError
+from studylib.files import EXERCISES
 
 OWN = EXERCISES / ".study.seed"  # of this clone, for `study check`
 BYTES = 32
@@ -23,14 +24,14 @@ def keep_in(path: Path = OWN) -> None:
 
 
 def key() -> bytes:
-    """The key in its file; makes both if there is none. Raises ValueError for a file that holds something else."""
+    """The key in its file; makes both if there is none. Raises StudyError for a file that holds something else."""
     path = _place.get()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         files.create(path, secrets.token_hex(BYTES) + "\n")
     found = path.read_text(encoding="ascii", errors="replace").strip()
     if len(found) != 2 * BYTES or set(found) - set("0123456789abcdef"):
-        raise ValueError(
+        raise StudyError(
             f"{path} does not hold a key of {2 * BYTES} hexadecimal digits: delete it, and a new one is made"
         )
     return bytes.fromhex(found)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from studylib.errors import StudyError
+
 FOLDER = Path(__file__).parent
 SECTIONS = ("Difficulty", "Minutes", "Plan", "Hints", "Budget", "Hardware")
 
@@ -34,7 +36,8 @@ class Budget:
 
     reads, writes: elements of global memory, of the busiest thread. sectors: 32-byte sectors a warp request of
     global memory, on average at the worst place of the source. passes: the same for shared memory, None where the
-    exercise needs none.
+    exercise needs none. drawn: whether the last case, whose sizes are drawn anew and such that no block is filled in part,
+    is counted as well, against what the solution uses there.
     """
 
     case: str
@@ -42,6 +45,7 @@ class Budget:
     writes: float
     sectors: float
     passes: float | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def _place(path: Path) -> tuple[int, int, str]:
 def find(words: Sequence[str]) -> list[str]:
     """The exercises that are meant by names, weeks (02_resnext_gpu1) or numbers of weeks (2); none means all.
 
-    Raises ValueError for a word that means nothing.
+    Raises StudyError for a word that means nothing.
     """
     found: list[str] = []
     for word in words:
@@ -138,21 +142,21 @@ def find(words: Sequence[str]) -> list[str]:
         elif matching:
             found += names(matching[0])
         else:
-            raise ValueError(f"there is no exercise or week {word!r}; exercises: {', '.join(names())}")
+            raise StudyError(f"there is no exercise or week {word!r}; exercises: {', '.join(names())}")
     return list(dict.fromkeys(found)) if words else names()
 
 
 @cache
 def load(name: str) -> Exercise:
-    """The exercise of that name; raises ValueError if there is none or its source is not complete."""
+    """The exercise of that name; raises StudyError if there is none or its source is not complete."""
     paths = list(FOLDER.glob(f"[0-9]*/{name}.py")) if name.isidentifier() else []
     if not paths:
-        raise ValueError(f"there is no exercise {name!r}; exercises: {', '.join(names())}")
+        raise StudyError(f"there is no exercise {name!r}; exercises: {', '.join(names())}")
     return read(paths[0])
 
 
 def read(path: Path) -> Exercise:
-    """The exercise of a source file; raises ValueError if something is missing."""
+    """The exercise of a source file; raises StudyError if something is missing."""
     card = parse_card(path)
     spec = importlib.util.spec_from_file_location(f"studylib.kernels.solved_{path.stem}", path)
     assert spec is not None and spec.loader is not None
@@ -172,7 +176,7 @@ def read(path: Path) -> Exercise:
         "work",
     )
     if missing := [name for name in wanted if not hasattr(module, name)]:
-        raise ValueError(f"{path.name} has no {', '.join(missing)}")
+        raise StudyError(f"{path.name} has no {', '.join(missing)}")
     return Exercise(
         name=path.stem,
         week=path.parent.name,
@@ -208,16 +212,16 @@ def _cases(module, rng: np.random.Generator) -> list[Case]:
 
 
 def parse_card(path: Path) -> dict[str, str]:
-    """A source's docstring by its sections, with 'title' and 'task'; raises ValueError if one is missing."""
+    """A source's docstring by its sections, with 'title' and 'task'; raises StudyError if one is missing."""
     found = re.match(r'"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
     if found is None:
-        raise ValueError(f"{path.name} does not begin with a docstring, which is its card")
+        raise StudyError(f"{path.name} does not begin with a docstring, which is its card")
     parts = re.split(rf"^({'|'.join(SECTIONS)}):", found[1], flags=re.MULTILINE)
     title, _, task = parts[0].strip().partition("\n")
     card = {"title": title.rstrip("."), "task": task.strip("\n").rstrip()}
     card |= {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
     if missing := [name for name in SECTIONS if not card.get(name)]:
-        raise ValueError(f"the card of {path.name} has no {', '.join(missing)}")
+        raise StudyError(f"the card of {path.name} has no {', '.join(missing)}")
     return card
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from textwrap import indent
 
 from studylib import files
-from studylib.kernels.exercise import FOLDER, Exercise, load, names, weeks
+from studylib.errors import StudyError
+from studylib.files import EXERCISES
+from studylib.kernels.exercise import Exercise, load, names, weeks
 
-EXERCISES = FOLDER.parents[1] / "exercises"
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n", re.MULTILINE | re.DOTALL)
 GRADER = "\n\n# BEGIN GRADER\n"
 HINTS = re.compile(r"^Hints:\n.*?(?=^Budget:)", re.MULTILINE | re.DOTALL)
@@ -20,11 +21,11 @@ MADE = re.compile(r"^# made from the solved exercise: ([0-9a-f]{12})\n\Z", re.MU
 def stub(exercise: Exercise) -> str:
     """The participant's file: the source with the solution, the hints and the grader's part taken out.
 
-    Raises ValueError if the source does not have each mark once.
+    Raises StudyError if the source does not have each mark once.
     """
     text, grader, _ = exercise.text.partition(GRADER)
     if len(SOLUTION.findall(text)) != 1 or not grader or not HINTS.search(text):
-        raise ValueError(
+        raise StudyError(
             f"{exercise.path.name} must have BEGIN SOLUTION, END SOLUTION, BEGIN GRADER and Hints: once each"
         )
     todo = f'raise NotImplementedError("week {exercise.number}, {exercise.name}: write the kernel here")'
@@ -93,7 +94,7 @@ def build(folder: Path = EXERCISES) -> tuple[list[Path], list[Path]]:
 
 
 def mutated(exercise: Exercise, old: str | None, new: str) -> str:
-    """The source with something in its solution replaced; raises ValueError if `old` is not in it."""
+    """The source with something in its solution replaced; raises StudyError if `old` is not in it."""
     found = SOLUTION.search(exercise.text)
     assert found is not None
     solution = found[2]
@@ -102,5 +103,5 @@ def mutated(exercise: Exercise, old: str | None, new: str) -> str:
     elif old in solution:
         changed = solution.replace(old, new)
     else:
-        raise ValueError(f"{exercise.name}: the mutant's {old!r} is not in the solution")
+        raise StudyError(f"{exercise.name}: the mutant's {old!r} is not in the solution")
     return exercise.text[: found.start(2)] + changed + exercise.text[found.end(2) :].partition(GRADER)[0] + "\n"

@@ -2,6 +2,8 @@
 
     from studylib import ledger
     ledger.check("mobilenet", where="Table 4")      # a table: printed beside computed, and the verdict
+    ledger.check("mobilenet", show=["text of a row", "and of another"])  # the others are folded
+    ledger.check("mobilenet", where="Table 4").grid(rows, columns)       # as the paper's own table
 
 One TOML file a paper lies in this folder; a row of it:
 
@@ -19,7 +21,22 @@ then the row says why. A row without `compute` is "quoted", or "not verified" wh
 where a row claims another verdict than the one found.
 """
 
-from studylib.ledger.checking import Checked, CheckedRow, Point, check, survey
-from studylib.ledger.files import LedgerError, Net, Paper, Row, load, papers
+from studylib.ledger.checking import Checked, check, survey
+from studylib.ledger.files import LedgerError, Net, Paper, Row, claimed, coming_out, load, papers
+from studylib.ledger.results import CheckedRow, Point
 
-__all__ = ["Checked", "CheckedRow", "LedgerError", "Net", "Paper", "Point", "Row", "check", "load", "papers", "survey"]
+__all__ = [
+    "Checked",
+    "CheckedRow",
+    "LedgerError",
+    "Net",
+    "Paper",
+    "Point",
+    "Row",
+    "check",
+    "claimed",
+    "coming_out",
+    "load",
+    "papers",
+    "survey",
+]

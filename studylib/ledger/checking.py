@@ -1,81 +1,72 @@
 """Computes the rows of a paper and compares: what is printed, what comes out, and whether the claim was right."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from studylib.ledger import tables
-from studylib.ledger.expressions import costs, evaluate, number
+from studylib.ledger import grids, tables
 from studylib.ledger.files import CHECKED, LedgerError, Net, Paper, Row, load, papers
 from studylib.ledger.printed import Printed
-
-
-@dataclass(frozen=True)
-class CheckedRow:
-    """A row with its computation done: `verdict` is what was found, `claimed` what the file says."""
-
-    where: str
-    what: str
-    printed: str
-    computed: str
-    verdict: str
-    claimed: str
-    why: str
-    compute: str
-
-    @property
-    def agrees_with_claim(self) -> bool:
-        """Whether the file claims what was found. A quoted row claims nothing, so nothing contradicts it."""
-        return self.verdict == self.claimed
+from studylib.ledger.results import CheckedRow, Point
 
 
 @dataclass(frozen=True, repr=False)
 class Checked:
-    """The checked rows of a paper, a table in a notebook and when printed. `ok` if every row agrees with its claim."""
+    """The checked rows of a paper, a table in a notebook and when printed. `ok` if every row agrees with its claim.
+
+    shown: those in sight; the others are folded.
+    """
 
     paper: Paper
     rows: tuple[CheckedRow, ...]
+    shown: tuple[CheckedRow, ...]
 
     @property
     def ok(self) -> bool:
         return all(row.agrees_with_claim for row in self.rows)
 
     def __str__(self) -> str:
-        return tables.as_text(self.paper, self.rows)
+        return tables.as_text(self.paper, self.rows, self.shown)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return tables.as_html(self.paper, self.rows)
+        return tables.as_html(self.paper, self.rows, self.shown)
+
+    def grid(self, rows: grids.Sides, columns: grids.Sides) -> grids.Grid:
+        """The rows as the paper's own table: `rows` and `columns` are what stands at its sides, as in the rows' `what`.
+
+            full = {"Conv MobileNet": "MobileNet with full convolutions", "MobileNet": "MobileNet"}
+            ledger.check("mobilenet", where="Table 4").grid(full, ["accuracy", "multiply-adds", "parameters"])
+
+        Raises LedgerError where one of them has no row, or a cell two.
+        """
+        return grids.grid(self.paper, self.rows, rows, columns)
 
 
-class Point(NamedTuple):
-    """A network of the survey: the error in percent as printed, multiply-adds and parameters as counted here.
-
-    `protocol` says how the error was measured; points of different protocols are not comparable.
-    """
-
-    name: str
-    paper: str
-    year: int
-    top1_error: float
-    top5_error: float | None
-    protocol: str
-    where: str
-    macs: int
-    params: int
-
-
-def check(paper: str, where: str | None = None) -> Checked:
+def check(paper: str, where: str | None = None, show: Sequence[str] | None = None) -> Checked:
     """Computes every row of `paper` that has a computation; `where="Table 4"` takes only the rows printed there.
 
-    Raises LedgerError if the paper or the place is unknown, or a row cannot be computed.
+    show: the few rows to have in sight, each by a part of its `what` or its place; the others are folded. None shows all.
+    Raises LedgerError if the paper, the place or a row to show is unknown, or a row cannot be computed.
     """
     found = load(paper)
     rows = [(i, row) for i, row in enumerate(found.rows, 1) if where is None or _printed_at(row, where)]
     if where is not None and not rows:
         places = ", ".join(dict.fromkeys(row.where for row in found.rows))
         raise LedgerError(f"{found.key}.toml has no row printed at {where!r}. It has: {places}.")
-    return Checked(found, tuple(_check(row, f"{found.key}.toml, row {i} ({row.where}: {row.what})") for i, row in rows))
+    checked = tuple(_check(row, f"{found.key}.toml, row {i} ({row.where}: {row.what})") for i, row in rows)
+    return Checked(found, checked, checked if show is None else _in_sight(found, checked, show))
+
+
+def _in_sight(paper: Paper, rows: tuple[CheckedRow, ...], show: Sequence[str]) -> tuple[CheckedRow, ...]:
+    def has(row: CheckedRow, text: str) -> bool:
+        return text in row.what or text in row.where
+
+    for text in show:
+        if not any(has(row, text) for row in rows):
+            listed = "; ".join(row.what for row in rows[:8])
+            raise LedgerError(f"no row of {paper.key}.toml to show has {text!r}. There are: {listed} ...")
+    return tuple(row for row in rows if any(has(row, text) for text in show))
 
 
 def survey() -> list[Point]:
@@ -90,6 +81,8 @@ def _printed_at(row: Row, where: str) -> bool:
 
 
 def _check(row: Row, place: str) -> CheckedRow:
+    from studylib.ledger.expressions import number  # takes seconds to import torch, which who only reads spares
+
     computed, verdict = "", row.verdict
     if row.verdict in CHECKED:
         try:
@@ -105,6 +98,8 @@ def _check(row: Row, place: str) -> CheckedRow:
 
 
 def _point(paper: Paper, i: int, net: Net) -> Point:
+    from studylib.ledger.expressions import costs, evaluate
+
     place = f"{paper.key}.toml, net {i} ({net.name})"
     try:
         found = costs(evaluate(net.build), net.input)

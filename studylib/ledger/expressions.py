@@ -12,7 +12,6 @@ import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from statistics import fmean
@@ -22,6 +21,7 @@ import torch
 
 from studylib import nets
 from studylib.costs import Costs, count
+from studylib.errors import StudyError, near
 
 GRAMMAR = (
     ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Tuple, ast.Call, ast.keyword, ast.Attribute,
@@ -33,34 +33,34 @@ FIGURES = tuple(field.name for field in fields(Costs) if field.type is int)
 def evaluate(formula: str) -> Any:
     """The value of `formula`: a number, or a network on the meta device.
 
-    Raises ValueError for what is not allowed, for an unknown name and for a computation that fails.
+    Raises StudyError for what is not allowed, for an unknown name and for a computation that fails.
     """
     names = namespace()
     try:
         tree = ast.parse(formula.strip(), mode="eval")
     except SyntaxError as error:
-        raise ValueError(f"{formula!r} is not a formula: {error.msg}") from None
+        raise StudyError(f"{formula!r} is not a formula: {error.msg}") from None
     for node in ast.walk(tree):
         if type(node) not in GRAMMAR:
-            raise ValueError(
+            raise StudyError(
                 f"{type(node).__name__} is not allowed in {formula!r}: only calls of networks, costs and functions, "
                 "their figures, numbers and arithmetic are"
             )
         if isinstance(node, ast.Attribute) and node.attr not in FIGURES:
-            raise ValueError(f"unknown figure .{node.attr} in {formula!r}{_near(node.attr, FIGURES)}")
+            raise StudyError(f"unknown figure .{node.attr} in {formula!r}{near(node.attr, FIGURES, 3)}")
         if isinstance(node, ast.Name) and node.id not in names:
-            raise ValueError(f"unknown name {node.id!r} in {formula!r}{_near(node.id, names)}")
+            raise StudyError(f"unknown name {node.id!r} in {formula!r}{near(node.id, names, 3)}")
     try:
         return eval(compile(tree, "<ledger>", "eval"), {"__builtins__": {}}, names)
     except Exception as error:  # whatever a constructor or a division raises is an error in the formula
-        raise ValueError(f"{formula!r} fails: {type(error).__name__}: {error}") from error
+        raise StudyError(f"{formula!r} fails: {type(error).__name__}: {error}") from error
 
 
 def number(formula: str) -> float:
     """The value of `formula`, which must be a finite number."""
     value = evaluate(formula)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{formula!r} gives {type(value).__name__} {str(value)[:60]!r}, expected a finite number")
+        raise StudyError(f"{formula!r} gives {type(value).__name__} {str(value)[:60]!r}, expected a finite number")
     return value
 
 
@@ -73,10 +73,10 @@ def namespace() -> dict[str, Any]:
 
 @cache
 def costs(net: torch.nn.Module, input_shape: tuple[int, ...] = (3, 224, 224)) -> Costs:
-    """`studylib.costs.count`, once a net and size. Raises ValueError where it does not know all of the net."""
+    """`studylib.costs.count`, once a net and size. Raises StudyError where it does not know all of the net."""
     found = count(net, input_shape)
     if found.unknown:
-        raise ValueError(f"costs does not know {found.unknown[0].operator!r} in {found.unknown[0].name!r}")
+        raise StudyError(f"costs does not know {found.unknown[0].operator!r} in {found.unknown[0].name!r}")
     return found
 
 
@@ -97,8 +97,3 @@ def _on_meta(constructor: Callable) -> Callable:
             return constructor(*args, **kwargs)
 
     return build
-
-
-def _near(name: str, known) -> str:
-    matches = get_close_matches(name, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(matches)}?)" if matches else ""

@@ -2,9 +2,10 @@
 
 import tomllib
 from dataclasses import MISSING, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
+
+from studylib.errors import StudyError, near
 
 FOLDER = Path(__file__).parent
 CHECKED = ("reproduces", "truncates", "does not reproduce")
@@ -14,7 +15,7 @@ NUMBERS: dict[str, tuple[type, ...]] = {"year": (int,), "precision": (int,), "un
 NOT_IN_A_TABLE = ("key", "rows", "nets")
 
 
-class LedgerError(ValueError):
+class LedgerError(StudyError):
     """A ledger file that cannot be used: the message names the file, the entry and the field, and says what to do."""
 
 
@@ -90,7 +91,7 @@ def load(paper: str) -> Paper:
     """
     key = _key(paper)
     if key not in papers():
-        raise LedgerError(f"no paper {paper!r} in the ledger{_near(key, papers())}. It has: {', '.join(papers())}.")
+        raise LedgerError(f"no paper {paper!r} in the ledger{near(key, papers())}. It has: {', '.join(papers())}.")
     file = f"{key}.toml"
     try:
         data = tomllib.loads((FOLDER / file).read_text(encoding="utf-8"))
@@ -110,6 +111,20 @@ def load(paper: str) -> Paper:
     _refuse_twins(file, "row", "`where` and `what`", [(row.where, row.what) for row in rows])
     _refuse_twins(file, "net", "`name`", [(net.name,) for net in nets])
     return Paper(key, rows=rows, nets=nets, **head)
+
+
+def claimed(key: str, folder: Path | None = None) -> list[str]:
+    """The verdict that each row of a paper's file claims, nothing computed or checked; none where it has no file."""
+    file = (folder or FOLDER) / f"{key}.toml"
+    if not file.is_file():
+        return []
+    return [row["verdict"] for row in tomllib.loads(file.read_text(encoding="utf-8")).get("row", [])]
+
+
+def coming_out(verdicts: list[str]) -> tuple[int, int]:
+    """How many rows come out, cut off instead of rounded included, and how many are computed."""
+    good = sum(verdict in ("reproduces", "truncates") for verdict in verdicts)
+    return good, good + verdicts.count("does not reproduce")
 
 
 def _tables(found: Any, file: str, kind: str) -> list[dict]:
@@ -152,7 +167,7 @@ def _values(cls: type, table: dict, place: str) -> dict[str, Any]:
     for name in table:
         if name not in required:
             known = ", ".join(required)
-            _refuse(place, name, f"unknown{_near(name, required)}. A {cls.__name__.lower()} has the fields {known}.")
+            _refuse(place, name, f"unknown{near(name, required)}. A {cls.__name__.lower()} has the fields {known}.")
     for name, needed in required.items():
         if needed and name not in table:
             _refuse(place, name, "missing. Add it.")
@@ -183,16 +198,11 @@ def _refuse_twins(file: str, kind: str, field: str, names: list[tuple[str, ...]]
 
 def _one_of(place: str, field: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        _refuse(place, field, f"got {value!r}, expected one of {', '.join(known)}{_near(value, known)}.")
+        _refuse(place, field, f"got {value!r}, expected one of {', '.join(known)}{near(value, known)}.")
 
 
 def _refuse(place: str, field: str, problem: str) -> NoReturn:
     raise LedgerError(f"{place}, field `{field}`: {problem}")
-
-
-def _near(name: str, known) -> str:
-    matches = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def _key(paper: str) -> str:

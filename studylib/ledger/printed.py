@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
+from studylib.errors import StudyError
+
 # What one unit is worth behind a printed number. K is 1000 unless a row says `unit = 1024`.
 UNITS = {
     "": "1", "x": "1", "times": "1", "bits": "1", "W": "1", "%": "0.01",
@@ -28,18 +30,18 @@ class Printed:
         """Reads e.g. "4.2M", "1.19%", ".790", "60,965,224", "~70k", "8 times".
 
         `unit`: what one printed unit is worth, where the suffix does not say it. `precision`: what the last
-        meaningful digit is worth; without it all printed digits count, trailing zeros too. Raises ValueError.
+        meaningful digit is worth; without it all printed digits count, trailing zeros too. Raises StudyError.
         """
         match = NUMBER.fullmatch(text)
         if match is None or not match["digits"].strip("-"):
-            raise ValueError(f"got {text!r}, which does not begin with a number like 4.2M, 1.19% or 60,965,224")
+            raise StudyError(f"got {text!r}, which does not begin with a number like 4.2M, 1.19% or 60,965,224")
         suffix = match["suffix"]
         if not unit and suffix not in UNITS:
-            raise ValueError(f"unknown unit {suffix!r} in {text!r}: use one of {' '.join(UNITS)}, or give `unit`")
+            raise StudyError(f"unknown unit {suffix!r} in {text!r}: use one of {' '.join(UNITS)}, or give `unit`")
         value = Decimal(match["digits"].replace(",", ""))
         quantum = Decimal(precision) if precision else Decimal(1).scaleb(int(value.as_tuple().exponent))
         if value % quantum:
-            raise ValueError(f"{text!r} is no multiple of the precision {precision}: correct one of them")
+            raise StudyError(f"{text!r} is no multiple of the precision {precision}: correct one of them")
         return cls(value, Decimal(str(unit)) if unit else Decimal(UNITS[suffix]), quantum, match["gap"] + suffix)
 
     def verdict(self, computed: float) -> str:

@@ -4,12 +4,9 @@ import textwrap
 from collections import Counter
 from html import escape
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from studylib.ledger.files import Paper
-
-if TYPE_CHECKING:
-    from studylib.ledger.checking import CheckedRow
+from studylib.ledger.results import CheckedRow
 
 # Symbol and word tell the verdicts apart without colour; only the symbol is coloured, in blue, ochre and vermilion
 # (the colour-blind can tell them apart) of a lightness that shows on white as well as on black.
@@ -26,30 +23,56 @@ SHARES = (13, 30, 12, 14, 31)  # percent of the width
 CELL = "text-align:left;vertical-align:top;padding:3px 8px;white-space:normal;overflow-wrap:normal"
 
 
-def as_text(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
-    """A plain table of at most 110 columns; why a row does not reproduce stands below it."""
+def as_text(paper: Paper, rows: tuple[CheckedRow, ...], shown: tuple[CheckedRow, ...]) -> str:
+    """A plain table of at most 110 columns of the rows `shown`; why a row does not reproduce stands below it."""
     lines = [heading(paper), *_line(*HEAD), "-" * 110]
-    for row in rows:
+    for row in shown:
         lines += _line(row.where, row.what, row.printed, row.computed or "-", verdict(row))
         lines += textwrap.wrap(row.why, 110, initial_indent=" " * 18 + "why: ", subsequent_indent=" " * 23)
-    return "\n".join([*lines, "-" * 110, summary(rows)])
+    these = f"{len(shown)} shown of " if len(shown) < len(rows) else ""
+    return "\n".join([*lines, "-" * 110, these + summary(rows)])
 
 
-def as_html(paper: Paper, rows: "tuple[CheckedRow, ...]") -> str:
+def as_html(paper: Paper, rows: tuple[CheckedRow, ...], shown: tuple[CheckedRow, ...]) -> str:
     """A table with inline styles that wraps between words and, where that is not enough, scrolls in a box of its own.
 
-    Text and background colours are the page's.
+    Text and background colours are the page's. Where not all rows are shown, all are folded below.
     """
+    table = _table(shown, caption(paper, summary(rows)))
+    return table + (folded(paper, rows) if len(shown) < len(rows) else "")
+
+
+def folded(paper: Paper, rows: tuple[CheckedRow, ...]) -> str:
+    """All rows, closed until somebody opens them, with the way to the paper."""
+    title = f"<summary>all rows: {escape(summary(rows).partition(': ')[2])}</summary>"
+    return (
+        f'<details style="padding:3px 8px">{title}{_table(rows, caption(paper, summary(rows)))}{_way(paper)}</details>'
+    )
+
+
+def _table(rows: tuple[CheckedRow, ...], above: str) -> str:
     columns = "".join(f'<col style="width:{share}%">' for share in SHARES)
     head = "".join(f'<th style="{CELL}">{name}</th>' for name in HEAD)
     body = "".join(_html_row(row) for row in rows)
     return (
         '<div style="overflow-x:auto">'
         '<table style="width:100%;max-width:900px;border-collapse:collapse;margin:0.5em 0">'
-        f'<caption style="text-align:left;caption-side:top;padding:3px 8px">{escape(heading(paper))}<br>'
-        f'<span style="opacity:0.8">{escape(summary(rows))}</span></caption>'
-        f"<colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{above}<colgroup>{columns}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def caption(paper: Paper, below: str) -> str:
+    """The paper and a line below it."""
+    return (
+        f'<caption style="text-align:left;caption-side:top;padding:3px 8px">{escape(heading(paper))}<br>'
+        f'<span style="opacity:0.8">{escape(below)}</span></caption>'
+    )
+
+
+def _way(paper: Paper) -> str:
+    """A link to the paper, where it has one."""
+    number = paper.link.removeprefix("arXiv:")
+    return f'<a href="https://arxiv.org/abs/{escape(number)}">the paper</a>' if number != paper.link else ""
 
 
 def heading(paper: Paper) -> str:
@@ -57,7 +80,7 @@ def heading(paper: Paper) -> str:
     return f"{paper.paper} ({paper.year}), {paper.link}: what it prints, computed again"
 
 
-def summary(rows: "tuple[CheckedRow, ...]") -> str:
+def summary(rows: tuple[CheckedRow, ...]) -> str:
     """How many rows there are of each verdict, and how many contradict their file."""
     counts = Counter(row.verdict for row in rows)
     parts = [f"{name} {counts[name]}" for name in MARKS if counts[name]]
@@ -66,7 +89,7 @@ def summary(rows: "tuple[CheckedRow, ...]") -> str:
     return f"{len(rows)} {'row' if len(rows) == 1 else 'rows'}: {', '.join(parts)}"
 
 
-def verdict(row: "CheckedRow") -> str:
+def verdict(row: CheckedRow) -> str:
     """What was found, and the claim where it differs."""
     return row.verdict if row.agrees_with_claim else f"{row.verdict} (BUT CLAIMED: {row.claimed})"
 
@@ -81,7 +104,7 @@ def _line(*cells: str) -> list[str]:
     return list(padded)
 
 
-def _html_row(row: "CheckedRow") -> str:
+def _html_row(row: CheckedRow) -> str:
     symbol, colour = MARKS[row.verdict]
     mark = f'<span style="color:{colour};font-weight:bold" aria-hidden="true">{symbol}</span> {escape(verdict(row))}'
     why = f'<div style="font-size:0.92em;margin-top:2px">{escape(row.why)}</div>' if row.why else ""

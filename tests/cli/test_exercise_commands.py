@@ -126,15 +126,6 @@ def test_bench_without_a_gpu_shows_what_was_measured(study, tmp_path):
     assert "is not a file of `study bench`" in study("bench", "--out", str(tmp_path)).output
 
 
-def test_roofline():
-    from studylib import plots
-
-    figure = plots.roofline("Some card", [bench.Measured(**MEASURED)])
-    assert "Some card" in figure.axes[0].get_title()
-    with pytest.raises(ValueError, match="no measured kernel that computes"):
-        plots.roofline("Some card", [bench.Measured(**MEASURED | {"operations": 0})])
-
-
 def test_measuring_needs_a_gpu():
     with pytest.raises(ValueError, match="no GPU here"):
         bench.measure(load("transpose"))

@@ -100,3 +100,12 @@ def test_ledger_prints_every_paper(study):
 
     for paper in ledger.papers():
         assert str(ledger.check(paper)) in study("ledger", paper).output
+
+
+@pytest.mark.parametrize("mistake", [TypeError, ValueError, KeyError])
+def test_our_own_mistake_keeps_its_traceback(study, monkeypatch, mistake):
+    def wrong():
+        raise mistake("ours")
+
+    monkeypatch.setattr(notebooks, "weeks", wrong)
+    assert type(study("run").exception) is mistake

@@ -61,9 +61,9 @@ def test_it_names_the_notebook_to_open(week, group):
 
 
 def test_every_real_meeting_fits_a_terminal_of_24_lines():
-    from studylib.course import group
+    from studylib import course
 
-    for week in group.load().weeks:
+    for week in course.load().weeks:
         for seconds in range(0, 10801, 3600):
             assert len(shown(week, seconds).splitlines()) <= 24, (week.name, seconds)
 

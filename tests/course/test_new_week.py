@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from studylib import course, files
-from studylib.course import new_week, notebooks
+from studylib.course import form, gap_proof, meeting, new_week, notebooks
 from tests.cli.test_group_commands import files_in
 from tests.weeks import checks
 
@@ -28,6 +28,14 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.__name__)
 def test_a_new_week_passes_every_check(made, check):
     assert check(made / "01_channels.py") == []
+
+
+def test_a_new_week_is_in_the_form_of_a_meeting_and_its_gaps_are_proved(made, monkeypatch):
+    monkeypatch.setattr(notebooks, "ROOT", made.parents[1])
+    (week,) = course.load(made.parents[1]).weeks
+    assert form.faults(week) == []
+    assert gap_proof.prove("01_channels") == [] and meeting.place(made.parents[1], "01_channels").is_file()
+    assert len(meeting.states(meeting.own(meeting.place(made.parents[1], "01_channels")))) == 9
 
 
 def test_it_is_a_week_of_the_course_and_nothing_else_is_left(made):

@@ -7,6 +7,7 @@ import pytest
 
 from studylib import course, files, kernels, ledger
 from studylib.course import claims, group, toml_files
+from studylib.course.week import headings
 
 COURSE = course.load()
 # The group's page, by area: what an entry's arXiv number or link must have.
@@ -108,5 +109,5 @@ def test_codeowners_is_what_the_claims_say():
 
 
 def test_the_first_headings_are_found():
-    assert "2.5 MobileNet's tables" in group.headings(files.ROOT / "weeks/01_intro_depthwise/01_intro_depthwise.py")
-    assert group.headings(files.ROOT / "nowhere.py") == []
+    assert "2.5 MobileNet's tables" in headings(files.ROOT / "weeks/01_intro_depthwise/01_intro_depthwise.py")
+    assert headings(files.ROOT / "nowhere.py") == []

@@ -76,5 +76,5 @@ def test_the_command_says_what_to_install(python):
     done = python("-m", "studylib", "doctor")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == (
-        "study: typer is missing; in the repository run: pip install -c constraints.txt -e '.[course]'\n"
+        "study: typer is missing; in the repository run: pip install -c constraints.txt -e '.[course,site]'\n"
     )

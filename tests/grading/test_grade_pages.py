@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from studylib.grading import report
-from studylib.grading.grade import Grade
+from studylib.grading.results import Grade
 from studylib.grading.verdict import Stage, Verdict
 
 
@@ -19,6 +19,25 @@ def test_pages_of_those_who_left_are_removed_and_only_they(tmp_path):
     (out / "participants" / "mine.html").touch()
     report.write([made("anna"), made("cem")], out, tmp_path)
     assert {path.name for path in (out / "participants").iterdir()} == {"anna.html", "cem.html", "mine.html"}
+
+
+def test_kept_results_of_those_who_left_are_removed_and_only_they(tmp_path):
+    results = tmp_path / "out" / "results"
+    for place in ("anna/transpose.json", "ben/transpose.json", "cem/transpose.json", "cem/mine.txt"):
+        (results / place).parent.mkdir(parents=True, exist_ok=True)
+        (results / place).touch()
+    (results / "linked").symlink_to(results / "anna")
+    report.write([made("anna")], tmp_path / "out", tmp_path)
+    kept = {path.relative_to(results).as_posix() for path in results.rglob("*") if not path.is_dir()}
+    assert kept == {"anna/transpose.json", "cem/mine.txt"} and not (results / "ben").exists()
+
+
+def test_what_a_terminal_would_obey_is_in_no_file(tmp_path):
+    failed = Stage("right", "failed", "wrong\x1b[2J\x00\r\x9b\u202e\nhere")
+    report.write([made("an\x1bna\n", failed)], tmp_path / "out", tmp_path)
+    for name in ("grades.csv", "junit.xml"):
+        shown = (tmp_path / "out" / name).read_text()
+        assert not [c for c in shown if not c.isprintable() and c != "\n"], name
 
 
 def test_an_edited_list_of_pages_removes_nothing_else(tmp_path):

@@ -96,6 +96,7 @@ def test_what_is_not_taken_is_named(found, put):
     put("other/main.py")
     put("letter/letter.pdf")
     put("test/test_vector_add.py")
+    put("folder/vector_add.py/x.md")
     (put("linked/x").parent / "exercises").symlink_to(put("away/here/letter").parent)
     os.mkdir(put("odd/x").parent / "vector_add\n.ipynb")
     put("odd/y\n.ipynb")
@@ -107,6 +108,7 @@ def test_what_is_not_taken_is_named(found, put):
         "other": "no file has an exercise's name; found main.py",
         "letter": "",
         "test": "found test_vector_add.py: hand in vector_add.py",
+        "folder": "found vector_add.py, which is a folder: hand in a file",
         "linked": "found exercises, a link to a folder: hand in the folder itself",
         "away": "",
         "odd": "no file has an exercise's name; found y?.ipynb",
@@ -123,19 +125,76 @@ def test_who_is_no_participant(found, put, tmp_path):
     put("old/grading.json", "{}")
     for name in hand_ins.OLDER:
         put(f"older/{name}")
-    put("ben_vector_add.py")
     put("vector_add.py")
     put("cem.zip")
     put("list.txt")
-    (tmp_path / "group" / "dora").symlink_to(tmp_path / "group" / "anna")
     assert found("group/build/grades") == {"anna": "vector_add.py"}
     assert hand_ins.left_out(tmp_path / "group", tmp_path / "group/build/grades") == [
-        "ben_vector_add.py is nobody's: put it into a folder with its participant's name",
         "cem.zip is not a folder: unpack it",
-        "dora is a link, and links are not followed: put a copy in its place",
         "old is what an earlier `study grade` wrote, and not a participant",
         "older is what an earlier `study grade` wrote, and not a participant",
         "vector_add.py is nobody's: put it into a folder with its participant's name",
+    ]
+
+
+def test_files_that_lie_beside_the_folders_are_theirs_whose_name_they_have(found, put, tmp_path):
+    put("anna/vector_add.py")
+    for name in ("Ben_vector_add (1).py", "ben-Transpose.py", "cem lee_vector_add.py", "Anna_vector_add.py"):
+        put(name)
+    for name in ("dora_vector_add.py", "Dora_vector_add (2).py"):
+        put(name, name)
+    for name in ("_vector_add.py", "test_vector_add.py", "eva_vector_add.ipynb", "notes.txt"):
+        put(name)
+    assert found() == {
+        "anna": "vector_add.py",
+        "Ben": "Ben_vector_add (1).py",
+        "cem lee": "cem lee_vector_add.py",
+        "Dora": "found 2 that differ, Dora_vector_add (2).py, dora_vector_add.py: hand in one vector_add.py",
+    }
+    jobs = hand_ins.jobs_in(tmp_path / "group", ["transpose"], tmp_path / "out")
+    assert {job.participant: job.path.name for job in jobs if job.path} == {"Ben": "ben-Transpose.py"}
+    assert hand_ins.left_out(tmp_path / "group", tmp_path / "out") == [
+        "Anna_vector_add.py lies beside the folder of Anna: put it in there",
+        "_vector_add.py is nobody's: put it into a folder with its participant's name",
+        "eva_vector_add.ipynb is nobody's: put it into a folder with its participant's name",
+        "test_vector_add.py is nobody's: put it into a folder with its participant's name",
+    ]
+
+
+@pytest.mark.parametrize("place", ["vector_add.py", f"{WEEK}/vector_add.py", f"exercises/{WEEK}/vector_add.py"])
+def test_one_participants_exercises_are_one_participant(found, put, place):
+    put(place)
+    put("transpose.txt")
+    assert found() == {"group": place}
+
+
+def test_a_link_is_followed_only_among_the_submissions(found, put, tmp_path):
+    put("anna/vector_add.py")
+    put(".clones/ben/exercises/vector_add.py")
+    put("anna/old/vector_add.py")
+    put("out/grading.json", "{}")
+    put("../elsewhere/vector_add.py")
+    group = tmp_path / "group"
+    for name, target in (
+        ("again", group / "anna"),
+        ("ben", ".clones/ben"),
+        ("file_vector_add.py", "anna/vector_add.py"),
+        ("grades", group / "out"),
+        ("itself", group / "itself"),
+        ("outside", tmp_path / "elsewhere"),
+        ("root", "/"),
+        ("up", group),
+    ):
+        (group / name).symlink_to(target)
+    assert found("group/out") == {"anna": "vector_add.py", "ben": "exercises/vector_add.py"}
+    assert hand_ins.left_out(group, group / "out") == [
+        "again is a link to anna, whose work is judged already",
+        "file_vector_add.py is a link to a file, and such links are not followed: put a copy in its place",
+        "grades is a link to what `study grade` writes, and not a participant",
+        "itself is a link that leads nowhere",
+        "outside is a link to a folder elsewhere, and is not followed: put a copy in its place",
+        "root is a link to a folder elsewhere, and is not followed: put a copy in its place",
+        "up is a link to a folder elsewhere, and is not followed: put a copy in its place",
     ]
 
 
@@ -157,7 +216,11 @@ def test_a_folder_without_end_is_left(found, put, monkeypatch, tmp_path):
     (put("dora/x/y").parent / "up").symlink_to(tmp_path / "group" / "dora")
     said = found()
     assert said["ben"] == "vector_add.py"
-    assert said["anna"] == said["cem"] == "more than 50 files, or folders deeper than 8: hand in vector_add.py alone"
+    assert (
+        said["anna"]
+        == said["cem"]
+        == "more than 50 files, or folders deeper than 8: hand in the exercises' files alone"
+    )
     assert said["dora"] == "found x/up, a link to a folder: hand in the folder itself"
 
 
@@ -171,6 +234,6 @@ def test_exercises_are_told_apart(put, tmp_path):
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         hand_ins.jobs_in(tmp_path / "absent", NAMES, tmp_path / "out")
-    (tmp_path / "a_vector_add.py").touch()
-    with pytest.raises(ValueError, match="has no folders.*a_vector_add.py is nobody's"):
+    (tmp_path / "vector_add.ipynb").touch()
+    with pytest.raises(ValueError, match="has no folders.*vector_add.ipynb is nobody's"):
         hand_ins.jobs_in(tmp_path, NAMES, tmp_path / "out")

@@ -11,29 +11,30 @@ from pathlib import Path
 import nbformat
 
 from studylib import files, kernels, ledger
-from studylib.course import group, notebooks
-from studylib.course.group import Course
+from studylib.course import notebooks
+from studylib.course.course import Course, load
 from studylib.course.site import pages
+from studylib.errors import StudyError
 
 HERE = Path(__file__).parent
 NEEDED = ("sphinx", "myst-nb", "sphinx-book-theme", "sphinx-mathjax-offline")
 
 
-class SiteError(ValueError):
+class SiteError(StudyError):
     """Sphinx found something wrong with the pages; what it is stands above, in its own words."""
 
 
 def build(now: datetime.datetime, root: Path = files.ROOT) -> Path:
     """Build the site of the course under `root`, with the claims as they stand `now`; return build/site/index.html.
 
-    Raises SiteError where a page is wrong (a link to a page that is not there, a heading out of order), and ValueError
+    Raises SiteError where a page is wrong (a link to a page that is not there, a heading out of order), and StudyError
     or OSError where the course's files are.
     """
     if missing := [name for name in NEEDED if not _installed(name)]:
-        raise ValueError(f"the site needs {', '.join(missing)}: run `make lab` or `pip install -e .[site]` again")
+        raise StudyError(f"the site needs {', '.join(missing)}: run `make lab` or `pip install -e .[site]` again")
     from sphinx.cmd.build import build_main
 
-    course = group.load(root)
+    course = load(root)
     source, target = root / "build" / "site-src", root / "build" / "site"
     shutil.rmtree(source, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)

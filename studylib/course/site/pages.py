@@ -12,7 +12,8 @@ from nbformat.v4 import new_markdown_cell
 
 from studylib import kernels, ledger
 from studylib.course import meeting, notebooks, tables
-from studylib.course.group import AREAS, Course, Paper
+from studylib.course.course import Course
+from studylib.course.readings import AREAS, Paper
 from studylib.course.topic import Topic
 from studylib.course.week import Week
 from studylib.kernels import stubs
@@ -234,9 +235,8 @@ def _numbers(checked: ledger.Checked | None) -> str:
     """How many of the computed rows come out."""
     if checked is None:
         return ""
-    verdicts = [row.verdict for row in checked.rows]
-    good = sum(verdict in ("reproduces", "truncates") for verdict in verdicts)
-    return f"{good} of {good + verdicts.count('does not reproduce')}"
+    good, computed = ledger.coming_out([row.verdict for row in checked.rows])
+    return f"{good} of {computed}"
 
 
 def paper_page(course: Course, key: str, checked: ledger.Checked | None, now: datetime.datetime) -> str:

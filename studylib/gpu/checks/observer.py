@@ -42,12 +42,12 @@ class Checks(Observer):
 
     def begin(self, machine: Machine) -> None:
         self._races.begin(machine)
-        self._per_thread = {op: np.zeros(machine.lanes, np.int64) for op in ("reads", "writes")}
+        self._per_thread = PerThread(machine), PerThread(machine)
 
     def end(self) -> None:
         """The chunk has ended, or was ended."""
-        self.reads = max(self.reads, int(self._per_thread["reads"].max(initial=0)))
-        self.writes = max(self.writes, int(self._per_thread["writes"].max(initial=0)))
+        reads, writes = self._per_thread
+        self.reads, self.writes = max(self.reads, reads.most()), max(self.writes, writes.most())
 
     # -- what happens
 
@@ -99,10 +99,11 @@ class Checks(Observer):
         count.requests += requests
         count.cost += cost
         if memory.space == "global":
+            reads, writes = self._per_thread
             if op != "store":
-                self._per_thread["reads"] += mask.lanes
+                reads.add(mask)
             if op != "load":
-                self._per_thread["writes"] += mask.lanes
+                writes.add(mask)
 
     def _check_written(self, machine: Machine, memory: Memory, cells, mask: Mask, site: Site) -> None:
         written = self._written.cells(memory)
@@ -111,17 +112,42 @@ class Checks(Observer):
         if isinstance(cells, int) and memory.space == "local":
             unset = mask.lanes & ~written[cells]
         else:
-            unset = ~written.reshape(-1)[cells] & mask.lanes
+            all_cells = cells if isinstance(cells, int) else cells.all
+            unset = ~written.reshape(-1).take(all_cells, mode="clip") & mask.lanes
         if not unset.any():
             return
         lane = int(unset.argmax())
-        cell = cells if isinstance(cells, int) else int(cells[lane])
+        cell = cells if isinstance(cells, int) else int(cells.all[lane])
         if memory.space == "local" and not isinstance(cells, int):
             cell //= machine.lanes
         count = int(unset.sum()) - 1
         more = f" and {count:,} more" if count else ""
         message = f"{memory.space} {memory.describe(cell)} is read before it is written, in {machine.name(lane)}{more}"
         self.report(stop("uninitialised-read", message, site))
+
+
+class PerThread:
+    """How often each thread of a chunk did something."""
+
+    def __init__(self, machine: Machine):
+        self._times: dict[Mask, int] = {}
+        self._counts = np.zeros(machine.lanes, np.int64)
+
+    def add(self, mask: Mask) -> None:
+        """The lanes of the mask do it once more."""
+        self._times[mask] = self._times.get(mask, 0) + 1
+        if len(self._times) > 16:
+            self._add_up()
+
+    def most(self) -> int:
+        """The most that any thread did."""
+        self._add_up()
+        return int(self._counts.max(initial=0))
+
+    def _add_up(self) -> None:
+        for mask, times in self._times.items():
+            self._counts += times if mask.full else mask.lanes * times
+        self._times.clear()
 
 
 class Written:
@@ -152,4 +178,4 @@ class Written:
         elif isinstance(cells, int):
             written[cells] = True
         else:
-            written.reshape(-1)[mask.take(cells)] = True
+            cells.write(written.reshape(-1), True, mask)

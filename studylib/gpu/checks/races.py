@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from studylib.gpu.checks.tickets import Fences
 from studylib.gpu.emulator.machine import Grid, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Memory
+from studylib.gpu.emulator.memory import Cells, Memory, taken
 from studylib.gpu.findings import KernelError, Site, stop
 from studylib.gpu.hardware import WARP, warps_in
 
@@ -70,14 +69,25 @@ class Pair:
     """
 
     def __init__(self, size: int):
-        self.threads = tuple(np.full(size, NOBODY) for _ in range(2))
-        self.times = tuple(np.zeros(size, np.int64) for _ in range(2))
+        self._size = size
+        self.in_use = 0  # how many of the two hold anything that a barrier has not put behind all threads
+
+    @cached_property
+    def threads(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(self._size, NOBODY), np.full(self._size, NOBODY)
+
+    @cached_property
+    def times(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(self._size, np.int64), np.zeros(self._size, np.int64)
 
     def note(self, order: Order, at: np.ndarray, threads: np.ndarray, time: int) -> None:
         """Accesses of the elements `at` by these threads, at one time."""
         (first, second), (first_time, second_time) = self.threads, self.times
-        free = (first[at] == NOBODY) | order.past(first[at], first_time[at], threads)
-        first[at[free]], first_time[at[free]] = threads[free], time
+        if not self.in_use:
+            first[at], first_time[at], self.in_use = threads, time, 1
+        else:
+            free = (first[at] == NOBODY) | order.past(first[at], first_time[at], threads)
+            first[at[free]], first_time[at[free]] = threads[free], time
         others = first[at] != threads
         if not others.any():
             return
@@ -87,6 +97,9 @@ class Pair:
         apart = order.apart(first[at], threads)
         for distance in (1, 2, 3):  # of lanes that meet in one element the farthest is to stay
             better = (apart == distance) & (distance > kept)
+            if not better.any():
+                continue
+            self.in_use = 2
             second[at[better]], second_time[at[better]] = threads[better], time
 
 
@@ -96,11 +109,8 @@ class History:
 
     writer: np.ndarray
     write_time: np.ndarray
-    log: list[tuple[np.ndarray, np.ndarray, int]] = field(default_factory=list)  # reads: (cells, threads, time)
-    # Whether there is any that a barrier has not put behind all threads.
-    has_writes: bool = False
-    has_reads: bool = False
-    has_atomics: bool = False
+    log: list[tuple[Now, int]] = field(default_factory=list)  # reads, with their times
+    has_writes: bool = False  # whether there is any that a barrier has not put behind all threads
 
     @classmethod
     def of(cls, size: int) -> History:
@@ -115,13 +125,33 @@ class History:
         return Pair(len(self.writer))
 
 
-class Now(NamedTuple):
-    """The access under test: the cells, and the thread of each."""
+class Now:
+    """The access under test: of each live lane the cell in the history, and the thread."""
 
-    memory: Memory
-    at: np.ndarray  # in the history
-    threads: np.ndarray
-    site: Site
+    def __init__(self, machine: Machine, memory: Memory, cells: int | Cells, mask: Mask, site: Site):
+        self.memory, self.site = memory, site
+        self._machine, self._cells, self._mask = machine, cells, mask
+
+    @cached_property
+    def at(self) -> np.ndarray:
+        at, (_, first) = taken(self._cells, self._mask), home(self.memory)
+        return at + first if first else at
+
+    @cached_property
+    def threads(self) -> np.ndarray:
+        return self._mask.take(self._machine.thread)
+
+    @property
+    def count(self) -> int:
+        return self._mask.count
+
+    @cached_property
+    def place(self) -> slice | np.ndarray:
+        """The cells once more, as a slice where they are a run: that is faster."""
+        if isinstance(self._cells, int) or not self._mask.full or self._cells.base.start is None:
+            return self.at
+        first = self._cells.base.start + self._cells.constant + home(self.memory)[1]
+        return slice(first, first + self.count)
 
 
 def home(memory: Memory) -> tuple[Hashable, int]:
@@ -166,7 +196,7 @@ class Races:
         if (mask.lanes | self.machine.returned).all():
             for history in self._shared.values():  # everything so far is in order with everything to come
                 history.log.clear()
-                history.has_writes = history.has_reads = history.has_atomics = False
+                history.has_writes, history.readers.in_use, history.atomics.in_use = False, 0, 0
 
     def warps_barrier(self, mask: Mask) -> None:
         _, some, _ = self.machine.active_warps(mask)
@@ -186,26 +216,34 @@ class Races:
         access = self._now(memory, cells, mask, site)
         if history.has_writes:
             self._against(access, history.writer, history.write_time, "reads", "wrote")
-        if history.has_atomics:
+        if history.atomics.in_use:
             self._against_pair(access, history.atomics, "reads", "changed")
-        history.log.append((access.at, access.threads, self._event(site)))
-        if len(history.log) * len(access.at) > LOG:
+        history.log.append((access, self._event(site)))
+        if len(history.log) * access.count > LOG:
             self._work_off(history)
 
     def store(self, memory: Memory, cells, value, mask: Mask, site: Site) -> None:
         history = self._history(memory)
         access = self._now(memory, cells, mask, site)
-        value, there = mask.take(value), memory.data[mask.take(cells)]
-        at, threads = access.at, access.threads
+        value, place = mask.take(value), access.place
         if history.has_writes:
             # Writing what is there already is harmless.
-            self._against(access, history.writer, history.write_time, "writes", "wrote", _differ(value, there))
-        if history.has_atomics:
+            self._against(
+                access,
+                history.writer,
+                history.write_time,
+                "writes",
+                "wrote",
+                lambda: _differ(value, memory.data[taken(cells, mask)]),
+            )
+        if history.atomics.in_use:
             self._against_pair(access, history.atomics, "writes", "changed")
         self._against_readers(access, history, "writes")
-        history.writer[at], history.write_time[at] = threads, self._event(site)
+        history.writer[place], history.write_time[place] = access.threads, self._event(site)
         history.has_writes = True
-        winner = history.writer[at]
+        if isinstance(place, slice):  # each lane has a cell of its own
+            return
+        winner, threads = history.writer[place], access.threads
         if (winner != threads).any():
             clash = _differ(value, value[np.searchsorted(threads, winner)])
             self._found(access, clash, history.writer, history.write_time, "writes", AT_ONCE)
@@ -218,16 +256,14 @@ class Races:
         self._against_readers(access, history, "changes")
         event = self._event(site)
         history.atomics.note(self.order, access.at, access.threads, event)
-        history.has_atomics = True
         if self.fences is not None and memory.space == "global":
             barriers = self.order.last_barrier(access.threads)
             self.fences.atomic(id(history), access.at, access.threads, event, barriers, needs_old)
 
     # -- against what the history holds
 
-    def _now(self, memory: Memory, cells, mask: Mask, site: Site) -> Now:
-        at, (_, first) = mask.take(cells), home(memory)
-        return Now(memory, at + first if first else at, mask.take(self.machine.thread), site)
+    def _now(self, memory: Memory, cells: int | Cells, mask: Mask, site: Site) -> Now:
+        return Now(self.machine, memory, cells, mask, site)
 
     def _history(self, memory: Memory) -> History:
         if memory.space == "shared":
@@ -240,27 +276,38 @@ class Races:
         return self._global[key]
 
     def _work_off(self, history: History) -> None:
-        for at, threads, time in history.log:
-            history.readers.note(self.order, at, threads, time)
-            history.has_reads = True
+        for access, time in history.log:
+            history.readers.note(self.order, access.at, access.threads, time)
         history.log.clear()
 
     def _against_readers(self, access: Now, history: History, verb: str) -> None:
         self._work_off(history)
-        if history.has_reads:
+        if history.readers.in_use:
             self._against_pair(access, history.readers, verb, "read")
 
     def _against_pair(self, access: Now, pair: Pair, verb: str, theirs: str) -> None:
-        for others, times in zip(pair.threads, pair.times, strict=True):
+        for others, times in zip(pair.threads[: pair.in_use], pair.times, strict=False):
             if self._against(access, others, times, verb, theirs):
                 return
 
-    def _against(self, access: Now, others: np.ndarray, times: np.ndarray, verb: str, theirs: str, only=True) -> bool:
-        """Reports the access where it is unordered with the others'; whether there was any."""
-        other, threads = others[access.at], access.threads
-        clash = (other != NOBODY) & (other != threads) & only
+    def _against(
+        self,
+        access: Now,
+        others: np.ndarray,
+        times: np.ndarray,
+        verb: str,
+        theirs: str,
+        only: Callable[[], np.ndarray] | None = None,
+    ) -> bool:
+        """Reports the access where it is unordered with the others', and `only` holds; whether there was any."""
+        other, threads = others[access.place], access.threads
+        if other.max(initial=NOBODY) == NOBODY:
+            return False
+        clash = (other != NOBODY) & (other != threads)
+        if only is not None and clash.any():
+            clash &= only()
         if clash.any():
-            time = times[access.at]
+            time = times[access.place]
             clash &= ~self.order.past(other, time, threads)
             if self.fences is not None and clash.any():
                 clash &= ~self.fences.published(other, time, threads, self.order.last_barrier(threads))

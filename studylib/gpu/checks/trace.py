@@ -63,7 +63,7 @@ class Recorder(Observer):
         active = np.flatnonzero(mask.lanes[start : start + threads])
         if not len(active):
             return
-        at = np.full(len(active), cells) if isinstance(cells, int) else cells[start + active]
+        at = np.full(len(active), cells) if isinstance(cells, int) else cells.all[start + active]
         if memory.spacing:
             at = at % memory.spacing
         elements = memory.elements(at)

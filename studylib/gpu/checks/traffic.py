@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from studylib.gpu.emulator.machine import Machine
+from studylib.gpu.emulator.machine import Index, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Memory
+from studylib.gpu.emulator.memory import Cells, Memory
 from studylib.gpu.hardware import BANKS, SECTOR, WARP, WORD
+
+KEPT = 64  # costs
 
 
 def sectors(rows: np.ndarray, itemsize: int, active: np.ndarray | None = None) -> int:
@@ -38,49 +40,77 @@ def passes(rows: np.ndarray, itemsize: int, active: np.ndarray | None = None) ->
     return int(load.reshape(-1, banks).max(axis=1).sum())
 
 
+def _period(space: str, size: int) -> int:
+    """How many elements lie in a sector or in a word, one at least."""
+    return max(1, (SECTOR if space == "global" else WORD) // size)
+
+
 class Traffic:
-    """Costs of requests; a pattern that many warps share is worked out once."""
+    """Costs of requests; what the same lanes request again is looked up, and so is a pattern that many warps share."""
 
     def __init__(self) -> None:
         self._known: dict[tuple, int] = {}
+        self._costs: dict[tuple, tuple[Index, Mask, tuple[int, int]]] = {}
 
-    def cost(self, machine: Machine, memory: Memory, cells, mask: Mask) -> tuple[int, int]:
+    def cost(self, machine: Machine, memory: Memory, cells: int | Cells, mask: Mask) -> tuple[int, int]:
         """(warp requests, their sectors or passes) of one access by the lanes of a mask."""
-        active, some, every = machine.active_warps(mask)
-        requests = int(np.count_nonzero(some))
-        count = sectors if memory.space == "global" else passes
         size = memory.dtype.itemsize
         if isinstance(cells, int):
+            active, some, _ = machine.active_warps(mask)
+            requests = int(np.count_nonzero(some))
             if memory.space == "shared" and size > WORD:
                 return requests, int(np.count_nonzero(active.reshape(-1, WARP // 2).any(axis=1)))
             return requests, requests
-        rows = machine.warps(cells, 0)
-        if memory.first_byte:
-            rows = rows + memory.first_byte // size
-        total = 0
-        full = int(np.count_nonzero(every))
+        # Moving a request by whole sectors (words) does not change its cost.
+        shift = (cells.constant + memory.first_byte // size) % _period(memory.space, size)
+        key = id(cells.base), id(mask), memory.space, size, shift
+        if key not in self._costs:
+            if len(self._costs) == KEPT:
+                self._costs.clear()
+            cost = self._worked_out(machine, cells.base, shift, memory.space, size, mask)
+            self._costs[key] = cells.base, mask, cost  # both are kept so that their ids stay their own
+        return self._costs[key][2]
+
+    def _worked_out(
+        self, machine: Machine, base: Index, shift: int, space: str, size: int, mask: Mask
+    ) -> tuple[int, int]:
+        if mask.full and base.start is not None and machine.grid.threads % WARP == 0:
+            warps = machine.lanes // WARP  # each is a number of whole sectors and words after the one before
+            first = np.arange(base.start + shift, base.start + shift + WARP)
+            return warps, warps * self._alike(first[None], None, space, size)
+        active, some, every = machine.active_warps(mask)
+        requests, full = int(np.count_nonzero(some)), int(np.count_nonzero(every))
+        rows, total = machine.warps(base.vector + shift if shift else base.vector, 0), 0
         if full:
-            total += self._full(rows if full == len(rows) else rows[every], memory.space, size, count)
+            total += self._alike(rows if full == len(rows) else rows[every], None, space, size)
         if full < requests:
             part = some & ~every
-            total += count(rows[part], size, active[part])
+            total += self._alike(rows[part], active[part], space, size)
         return requests, total
 
-    def _full(self, rows: np.ndarray, space: str, size: int, count) -> int:
-        first = rows[:, 0]
+    def _alike(self, rows: np.ndarray, active: np.ndarray | None, space: str, size: int) -> int:
+        """The cost of requests; if they all have one pattern, it is worked out once for each place in a sector."""
+        count = sectors if space == "global" else passes
+        lane, lanes = 0, b""
+        if active is not None:
+            lane, lanes = int(active[0].argmax()), active[0].tobytes()
+            if not (active == active[0]).all():
+                return count(rows, size, active)
+        first = rows[:, lane]
         relative = rows - first[:, None]
+        if active is not None:
+            relative[:, ~active[0]] = 0
         pattern = relative[0]
         if not (relative == pattern).all():
-            return count(rows, size)
-        # Moving a request by whole sectors (words) does not change its cost.
-        period = max(1, (SECTOR if space == "global" else WORD) // size)
+            return count(rows, size, active)
+        period = _period(space, size)
         shifts = np.bincount(first % period)
         total = 0
         for shift in np.flatnonzero(shifts):
-            key = space, size, int(shift), pattern.tobytes()
+            key = space, size, int(shift), lanes, pattern.tobytes()
             if key not in self._known:
                 lowest = int(pattern.min())
                 moved = pattern + shift - lowest // period * period
-                self._known[key] = count(moved[None], size)
+                self._known[key] = count(moved[None], size, None if active is None else active[:1])
             total += int(shifts[shift]) * self._known[key]
         return total

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.emulator.run import Run
 from studylib.gpu.findings import stop
 from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.language import typing_rules as types
 
-FULL_WARP = 0xFFFFFFFF
+FULL_WARP = np.int64(0xFFFFFFFF)
 LANES = np.arange(WARP)
 
 
-def _integer(run, node: ast.Call, value, what: str, bool_too: bool = False):
+def _integer(run: Run, node: ast.Call, value, what: str, bool_too: bool = False):
     if value.dtype.kind not in ("iub" if bool_too else "iu"):
         hint = "; write int32(...)" if value.dtype == types.BOOL else ""
         run.reject(f"{ast.unparse(node.func)} takes an integer as {what}, got {value.dtype.name}{hint}", node)
@@ -27,7 +29,7 @@ def _integer(run, node: ast.Call, value, what: str, bool_too: bool = False):
 # -- the block
 
 
-def _barrier(run, node: ast.Call, mask: Mask) -> None:
+def _barrier(run: Run, node: ast.Call, mask: Mask) -> None:
     machine = run.machine
     if not mask.full and machine.lanes:
         rows = machine.by_block(mask.lanes)
@@ -46,27 +48,25 @@ def _barrier(run, node: ast.Call, mask: Mask) -> None:
     machine.observer.barrier(machine, mask)
 
 
-def _syncthreads(run, node: ast.Call, mask: Mask, used: bool) -> None:
-    run.numbers(node, mask, 0, 0)
+def _syncthreads(run: Run, node: ast.Call, mask: Mask, used: bool) -> None:
     _barrier(run, node, mask)
 
 
 def _barrier_with(reduce: Callable[[np.ndarray], Any]):
-    def handler(run, node: ast.Call, mask: Mask, used: bool):
-        (value,) = run.numbers(node, mask, 1, 1)
+    def compute(run: Run, node: ast.Call, mask: Mask, used: bool, value):
         _integer(run, node, value, "predicate")
         _barrier(run, node, mask)
         holds = np.broadcast_to(value != 0, mask.lanes.shape)
         result = reduce(run.machine.by_block(holds)).astype(np.int32)
         return np.repeat(result, run.machine.grid.threads)
 
-    return handler
+    return compute
 
 
 # -- the warp
 
 
-def _members(run, node: ast.Call, mask: Mask, members, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def _members(run: Run, node: ast.Call, mask: Mask, members, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """(active lanes, member mask that each lane gives), both (warps, 32), after a check that they fit.
 
     Groups of lanes may each give a mask of their own: half warps 0xFFFF and 0xFFFF0000.
@@ -94,7 +94,7 @@ def _members(run, node: ast.Call, mask: Mask, members, kind: str) -> tuple[np.nd
     return active, rows
 
 
-def _one_mask_a_group(run, node: ast.Call, kind: str, active: np.ndarray, rows: np.ndarray) -> None:
+def _one_mask_a_group(run: Run, node: ast.Call, kind: str, active: np.ndarray, rows: np.ndarray) -> None:
     # All lanes that a lane's mask names must give the same mask.
     machine = run.machine
     for other in range(WARP):
@@ -109,7 +109,7 @@ def _one_mask_a_group(run, node: ast.Call, kind: str, active: np.ndarray, rows: 
             return
 
 
-def _lane_of(machine, rows: np.ndarray, instead: int | None = None) -> int:
+def _lane_of(machine: Machine, rows: np.ndarray, instead: int | None = None) -> int:
     """The chunk's lane of the first true place of a (warps, 32) matrix, or of another place in that warp."""
     warp, place = divmod(int(rows.argmax()), WARP)
     place = place if instead is None else instead
@@ -117,16 +117,14 @@ def _lane_of(machine, rows: np.ndarray, instead: int | None = None) -> int:
     return block * machine.grid.threads + within * WARP + place
 
 
-def _syncwarp(run, node: ast.Call, mask: Mask, used: bool) -> None:
-    given = run.numbers(node, mask, 0, 1)
-    members = _integer(run, node, given[0], "member mask") if given else np.int64(FULL_WARP)
+def _syncwarp(run: Run, node: ast.Call, mask: Mask, used: bool, members=FULL_WARP) -> None:
+    _integer(run, node, members, "member mask")
     _members(run, node, mask, members, "barrier-divergence")
     run.machine.observer.warp_barrier(run.machine, mask)
 
 
 def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):
-    def handler(run, node: ast.Call, mask: Mask, used: bool):
-        members, value, operand = run.numbers(node, mask, 3, 3)
+    def compute(run: Run, node: ast.Call, mask: Mask, used: bool, members, value, operand):
         _integer(run, node, members, "member mask")
         _integer(run, node, operand, "lane")
         if value.dtype not in (types.INT32, types.INT64, types.FLOAT32, types.FLOAT64):
@@ -146,14 +144,13 @@ def _shuffle(source: Callable[[np.ndarray, np.ndarray], np.ndarray]):
             machine.report(stop("shuffle", message, run.site(node)))
         return machine.unwarp(np.take_along_axis(rows, wanted, axis=1))
 
-    return handler
+    return compute
 
 
 def _vote(reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]):
     """reduce: of the bits of a lane's group, those where the predicate holds and those that take part."""
 
-    def handler(run, node: ast.Call, mask: Mask, used: bool):
-        members, predicate = run.numbers(node, mask, 2, 2)
+    def compute(run: Run, node: ast.Call, mask: Mask, used: bool, members, predicate):
         _integer(run, node, members, "member mask")
         _integer(run, node, predicate, "predicate", bool_too=True)
         machine = run.machine
@@ -161,7 +158,7 @@ def _vote(reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]):
         holds = machine.warps(np.broadcast_to(types.truth(predicate), mask.lanes.shape), False) & active
         return machine.unwarp(reduce(_bits(holds) & groups, _bits(active) & groups))
 
-    return handler
+    return compute
 
 
 def _bits(rows: np.ndarray) -> np.ndarray:
@@ -172,17 +169,18 @@ def _ballot(holds: np.ndarray, active: np.ndarray) -> np.ndarray:
     return holds.astype(np.uint32).view(np.int32)  # Numba's ballot_sync is an int32
 
 
-INTRINSICS: dict[str, Callable] = {
-    "syncthreads": _syncthreads,
-    "syncthreads_count": _barrier_with(lambda rows: rows.sum(axis=1)),
-    "syncthreads_and": _barrier_with(lambda rows: rows.all(axis=1)),
-    "syncthreads_or": _barrier_with(lambda rows: rows.any(axis=1)),
-    "syncwarp": _syncwarp,
-    "shfl_sync": _shuffle(lambda own, by: by + 0 * own),
-    "shfl_up_sync": _shuffle(lambda own, by: own - by),
-    "shfl_down_sync": _shuffle(lambda own, by: own + by),
-    "shfl_xor_sync": _shuffle(lambda own, by: own ^ by),
-    "ballot_sync": _vote(_ballot),
-    "any_sync": _vote(lambda holds, active: holds != 0),
-    "all_sync": _vote(lambda holds, active: holds == active),
+# (what computes it, the least and the most arguments)
+INTRINSICS: dict[str, tuple[Callable, int, int]] = {
+    "syncthreads": (_syncthreads, 0, 0),
+    "syncthreads_count": (_barrier_with(lambda rows: rows.sum(axis=1)), 1, 1),
+    "syncthreads_and": (_barrier_with(lambda rows: rows.all(axis=1)), 1, 1),
+    "syncthreads_or": (_barrier_with(lambda rows: rows.any(axis=1)), 1, 1),
+    "syncwarp": (_syncwarp, 0, 1),
+    "shfl_sync": (_shuffle(lambda own, by: by + 0 * own), 3, 3),
+    "shfl_up_sync": (_shuffle(lambda own, by: own - by), 3, 3),
+    "shfl_down_sync": (_shuffle(lambda own, by: own + by), 3, 3),
+    "shfl_xor_sync": (_shuffle(lambda own, by: own ^ by), 3, 3),
+    "ballot_sync": (_vote(_ballot), 2, 2),
+    "any_sync": (_vote(lambda holds, active: holds != 0), 2, 2),
+    "all_sync": (_vote(lambda holds, active: holds == active), 2, 2),
 }

@@ -1,10 +1,11 @@
-"""Evaluates the expressions of a kernel: to a scalar while the value is the same in all threads, else to a vector."""
+"""The expression half of the type inference: the value of each, a vector without lanes or what is known while compiling."""
 
 from __future__ import annotations
 
 import ast
 import builtins
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -12,15 +13,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from studylib.gpu.emulator.frame import Frame
-from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES
+from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory, row_strides
+from studylib.gpu.findings import Site, stop
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING
-from studylib.gpu.language.values import CONFLICT, Partial, convert, is_number
+from studylib.gpu.language.values import CONFLICT, is_number
 
 BUILTINS: dict[Callable, Callable] = {
     builtins.abs: types.absolute,
@@ -47,36 +49,42 @@ def methods(owner: type, prefix: str) -> dict[type, Callable]:
     return _METHODS[owner, prefix]
 
 
-class Expressions:
-    """The expression half of the interpreter."""
+class Expressions(ABC):
+    """The expressions of a kernel; what the abstract methods do is given by the other parts of the inference."""
 
-    machine: Machine
-    frame: Frame
-    nobody: Mask
-    printed: list[str]
-
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine, frame: Frame):
+        self.machine, self.frame = machine, frame
         self._eval = methods(type(self), "eval_")
         self._globals: dict[tuple[int, str], Any] = {}
 
-    # Given by the other half.
+    def site(self, node: ast.AST) -> Site:
+        return self.frame.source.site(node)
+
     def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
-        raise NotImplementedError
+        raise stop(kind, message, self.site(node))
 
     def reject(self, message: str, node: ast.AST) -> NoReturn:
-        raise NotImplementedError
+        self.fail("unsupported", message, node)
 
-    def site(self, node: ast.AST):
-        raise NotImplementedError
-
+    @abstractmethod
     def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
-        raise NotImplementedError
+        """What is reached where the condition holds, and where it does not."""
 
+    @abstractmethod
     def choose(self, mask_a: Mask, a, mask_b: Mask, b, node: ast.AST):
-        raise NotImplementedError
+        """A value that is `a` on one path and `b` on another."""
 
+    @abstractmethod
+    def settle(self, node: ast.AST, value):
+        """The value in the type that the expression has in all rounds of a loop."""
+
+    @abstractmethod
+    def declare(self, space: str, node: ast.Call) -> Array:
+        """The array of a `cuda.shared.array` or `cuda.local.array`."""
+
+    @abstractmethod
     def call(self, node: ast.Call, function, arguments: list, mask: Mask):
-        raise NotImplementedError
+        """The result of a device function."""
 
     # -- values
 
@@ -98,6 +106,23 @@ class Expressions:
             self.reject(f"{ast.unparse(node.func)} takes {wanted} arguments, without keywords", node)
         return [self.number(argument, mask) for argument in node.args]
 
+    def operands(self, intrinsic: Intrinsic, node: ast.Call, mask: Mask) -> list:
+        """The values of the arguments of a function of `cuda`."""
+        if intrinsic.operands == "numbers":
+            return self.numbers(node, mask, intrinsic.least, intrinsic.most)
+        if intrinsic.operands == "shape":
+            return []
+        if not intrinsic.least <= len(node.args) <= intrinsic.most or (
+            intrinsic.operands == "atomic" and node.keywords
+        ):
+            wanted = "one argument" if intrinsic.most == 1 else f"{intrinsic.most} arguments"
+            self.reject(f"{ast.unparse(node.func)} takes {wanted}", node)
+        array = self.array(node.args[0], mask)
+        if intrinsic.operands == "array":
+            return [array]
+        indices = self.as_indices(self.eval(node.args[1], mask), node.args[1])
+        return [array, indices, *(self.number(argument, mask) for argument in node.args[2:])]
+
     def array(self, node: ast.expr, mask: Mask) -> Any:
         """The value of an expression that must be an array."""
         value = self.eval(node, mask)
@@ -118,10 +143,6 @@ class Expressions:
         except TypeError as error:
             self.reject(str(error), node)
 
-    def settle(self, node: ast.AST, value):
-        """The value in the type that the inference found: what the arms have in common, and the rounds of a loop."""
-        return convert(value, self.frame.typed.values.get(id(node)))
-
     # -- expressions
 
     def eval_Constant(self, node: ast.Constant, mask: Mask):
@@ -139,12 +160,6 @@ class Expressions:
             if node.id in self.frame.source.locals:
                 self.fail("uninitialised-read", f"{node.id} is used before anything is assigned to it", node)
             return self.global_value(node)
-        if isinstance(value, Partial):
-            unset = mask.lanes & ~value.lanes
-            if unset.any():
-                who = self.machine.name(int(unset.argmax()))
-                self.fail("uninitialised-read", f"{node.id} has no value in {who}: its path sets none", node)
-            return value.value
         if value is CONFLICT:
             self.reject(f"{node.id} is of a different kind depending on the path to this line", node)
         return value
@@ -211,19 +226,6 @@ class Expressions:
             result, left = holds if result is None else result & holds, right
         return result
 
-    def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
-        result, everyone = self.number(node.values[0], mask), mask
-        for operand in node.values[1:]:
-            going, done = self.branch(result, mask, node)
-            if isinstance(node.op, ast.Or):
-                going, done = done, going
-            if not going.any:
-                break
-            value = self.number(operand, going)
-            result = value if going.covers(everyone) else self.choose(going, value, done, result, node)
-            mask = going
-        return self.settle(node, result)
-
     def eval_IfExp(self, node: ast.IfExp, mask: Mask):
         yes, no = self.branch(self.number(node.test, mask), mask, node.test)
         if not no.any:
@@ -260,32 +262,23 @@ class Expressions:
     def eval_Subscript(self, node: ast.Subscript, mask: Mask):
         value = self.eval(node.value, mask)
         if isinstance(value, tuple):
-            return self.item(value, self.number(node.slice, mask), mask, node)
+            return self.item(value, self.number(node.slice, mask), node)
         if not isinstance(value, Array):
             self.not_a(value, "an array or a tuple", node.value)
         return self.load(value, self.indices(node, mask), mask, node)
 
-    def item(self, values: tuple, index, mask: Mask, node: ast.Subscript):
+    def item(self, values: tuple, index, node: ast.Subscript):
         """An element of a tuple; one that differs between threads if its index does."""
         if index.dtype.kind not in "iu":
             self.fail("index-type", f"the index of a tuple must be an integer, and this is a {index.dtype.name}", node)
-        for number in [int(index)] if index.ndim == 0 else np.unique(mask.take(index)):
-            if not -len(values) <= number < len(values):
-                self.fail("out-of-bounds", self._no_element(values, int(number), node.value), node)
-        if index.ndim == 0:
+        if isinstance(index, types.Literal):
+            if not -len(values) <= index < len(values):
+                self.fail("out-of-bounds", no_element(len(values), int(index), node.value), node)
             return values[int(index)]
-        inside = np.where(mask.lanes, index, 0)
-        result = values[0]
-        for number in range(len(values)):
-            result = np.where((inside == number) | (inside == number - len(values)), values[number], result)
-        return result
-
-    def _no_element(self, values: tuple, number: int, node: ast.expr) -> str:
-        if isinstance(node, ast.Attribute) and node.attr == "shape":
-            s, last = "s" * (len(values) > 1), len(values) - 1
-            array = ast.unparse(node.value)
-            return f"{array} has {len(values)} dimension{s}: {array}.shape[{number}] does not exist, the last is {last}"
-        return f"a tuple of {len(values)} has no element {number}"
+        self.check_homogeneous(values, node)
+        if not values or not is_number(values[0]):
+            self.reject("this tuple needs a constant index", node)
+        return np.empty(0, values[0].dtype)
 
     def check_homogeneous(self, values: tuple, node: ast.expr) -> None:
         kinds = {v.dtype if is_number(v) else tuple(x.dtype for x in v if is_number(x)) for v in values}
@@ -354,14 +347,18 @@ class Expressions:
         if path is not None:
             if path not in INTRINSICS:
                 self.reject(f"cuda.{path} is not supported by the emulator; it has {NAMES}", node)
-            return INTRINSICS[path](self, node, mask, used)
+            intrinsic = INTRINSICS[path]
+            return intrinsic.compute(self, node, mask, used, *self.operands(intrinsic, node, mask))
         function = self.eval(node.func, mask)
         if isinstance(function, FunctionType) or hasattr(function, "py_func"):
             return self.call(node, function, [self.eval(a, mask) for a in node.args], mask)
         if node.keywords:
             self.reject(f"keyword arguments of {ast.unparse(node.func)} are not supported", node)
         if function is builtins.print:
-            return self.print([self._printable(a, mask) for a in node.args], mask)
+            for argument in node.args:
+                if not is_text(argument):
+                    self.number(argument, mask)
+            return None
         if function is builtins.len and len(node.args) == 1:
             value = self.eval(node.args[0], mask)
             if not isinstance(value, Array | tuple):
@@ -386,16 +383,18 @@ class Expressions:
             message = "wrong number of arguments" if "positional" in str(error) else str(error)
             self.reject(f"{ast.unparse(node)}: {message}", node)
 
-    def _printable(self, node: ast.expr, mask: Mask):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return node.value
-        return self.number(node, mask)
 
-    def print(self, parts: list, mask: Mask) -> None:
-        """One line for each thread, in the order of the lanes."""
-        for lane in mask.indices:
-            words = [p if isinstance(p, str) else str(p if p.ndim == 0 else p[lane]) for p in parts]
-            self.printed.append(" ".join(words))
+def is_text(node: ast.expr) -> bool:
+    """Whether print() takes the argument as it stands."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def no_element(length: int, number: int, node: ast.expr) -> str:
+    """What is wrong with an index into the tuple of this expression."""
+    if isinstance(node, ast.Attribute) and node.attr == "shape":
+        s, array = "s" * (length > 1), ast.unparse(node.value)
+        return f"{array} has {length} dimension{s}: {array}.shape[{number}] does not exist, the last is {length - 1}"
+    return f"a tuple of {length} has no element {number}"
 
 
 _EXPRESSIONS = {

@@ -1,15 +1,18 @@
-"""What a walk over a kernel carries: a function with its types, and one call of it with its variables."""
+"""What a kernel is to those that walk over it or run it: a function with its types, and one call of it."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import ast
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Array
+from studylib.gpu.emulator.memory import Array, LocalMemory, SharedMemory
+from studylib.gpu.findings import Site, stop
 from studylib.gpu.language.source import Source
 
 Variables = dict[str, Any]
@@ -21,24 +24,29 @@ class Typed:
     """A function with the types that one combination of argument types gives it; what the inference found.
 
     casts: where paths meet, the types of the variables that differ between them. values: the type of an
-    expression. calls, arrays: what a call runs or declares. All by the id of the syntax node.
+    expression, None for what is no number and no tuple; an expression that is missing is never evaluated. reached: the
+    statements that can be. calls, arrays: what a call runs or declares. All by the id of the syntax node.
+    result, result_value: of the function, None if it returns nothing. body: the function lowered, once it is.
     """
 
     source: Source
     casts: dict[tuple[int, str], Variables] = field(default_factory=dict)
     values: dict[int, Any] = field(default_factory=dict)
+    reached: set[int] = field(default_factory=set)
     calls: dict[int, Typed] = field(default_factory=dict)
     arrays: dict[int, tuple[tuple[int, ...], np.dtype, str]] = field(default_factory=dict)
     paths: dict[int, str | None] = field(default_factory=dict)
     result: Any = None
     result_value: Any = None
+    body: Callable[[Frame, Mask], Mask] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Frame:
     """One call of a function: its variables, the loops it is in, and the values it has returned so far."""
 
     typed: Typed
+    machine: Machine
     variables: Variables
     is_kernel: bool = False
     loops: list[tuple[list[Arm], list[Arm]]] = field(default_factory=list)  # (breaks, continues) of each
@@ -48,3 +56,24 @@ class Frame:
     @property
     def source(self) -> Source:
         return self.typed.source
+
+    def site(self, node: ast.AST) -> Site:
+        return self.typed.source.site(node)
+
+    def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
+        raise stop(kind, message, self.site(node))
+
+    def reject(self, message: str, node: ast.AST) -> NoReturn:
+        self.fail("unsupported", message, node)
+
+    def declare(self, space: str, node: ast.Call) -> Array:
+        """The array of a `cuda.shared.array` or `cuda.local.array`: one a block, or one a thread and call."""
+        shape, dtype, name = self.typed.arrays[id(node)]
+        known = self.locals if space == "local" else self.machine.memories
+        key: Hashable = id(self.typed), id(node)
+        if space == "shared" and shape == (0,):  # all dynamic shared arrays begin at the same address
+            key, shape = "dynamic", (self.machine.grid.shared_bytes // dtype.itemsize,)
+        if key not in known:
+            make = LocalMemory if space == "local" else SharedMemory
+            known[key] = make(name, dtype, shape, self.machine).array()
+        return known[key]

@@ -1,14 +1,16 @@
-"""Type inference: one walk over the kernel without any lanes finds every type before the first thread runs.
+"""Type inference: a walk over the kernel without any lanes finds every type before the first thread runs.
 
 Numba compiles a kernel before it runs it: a variable has one type wherever paths meet, and code that no thread
-reaches must be correct too. The same walk as the interpreter's, over vectors of length 0, in which every branch
-is taken, every loop goes one round, and the whole is repeated until its types stand, gives exactly that, and finds
-what is not supported before anything is written.
+reaches must be correct too. A walk over vectors of length 0, in which every branch is taken, every loop goes one round,
+and the whole is repeated until its types stand, gives exactly that, and finds what is not supported before anything
+is written. What it leaves behind, `Typed`, is lowered to what runs.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -40,6 +42,7 @@ class Reach(Mask):
     def covers(self, other: Mask) -> bool:
         return False
 
+    @cached_property
     def none(self) -> Mask:
         return Reach(False)
 
@@ -152,7 +155,8 @@ class Inference(Pruning):
 
     def __init__(self, grid: Grid, source: Source, arguments: Variables, plain_calls: bool):
         self.uses = Uses()
-        super().__init__(Machine(grid, 0, 0, self.uses), Frame(Typed(source), arguments, is_kernel=True))
+        machine = Machine(grid, 0, 0, self.uses)
+        super().__init__(machine, Frame(Typed(source), machine, arguments, is_kernel=True))
         self.everyone, self.nobody = Reach(True), Reach(False)
         self.plain_calls = plain_calls
         self.known: dict[Any, Typed | None] = {}
@@ -194,6 +198,9 @@ class Inference(Pruning):
     def block(self, statements: list[ast.stmt], mask: Mask) -> Mask:
         loops = self._loops
         for statement in statements:
+            if not mask.any:
+                break
+            self.frame.typed.reached.add(id(statement))
             try:
                 mask = super().block([statement], mask)
             except KernelError as error:
@@ -203,13 +210,13 @@ class Inference(Pruning):
                 self._unset, self._loops = self._unset or error, loops
         return mask
 
-    def loop(self, node: ast.While | ast.For, mask: Mask, step) -> Mask:
+    def loop(self, node: ast.While | ast.For, mask: Mask, head: Callable[[Mask], tuple[Any, Any]]) -> Mask:
         self.check_loop(node)
         frame, entry, key = self.frame, (mask, self.frame.variables), (id(self.frame.typed), id(node))
         _, frame.variables = self.join(node, "head", [entry, *self._back.get(key, [])])
-        head = {name: type_of(value) for name, value in frame.variables.items()}
+        before = {name: type_of(value) for name, value in frame.variables.items()}
         self._loops += 1
-        condition, item = step(0, mask)
+        condition, item = head(mask)
         inside, outside = self.branch(condition, mask, node.test if isinstance(node, ast.While) else node)
         exits: list[Arm] = [(outside, dict(frame.variables))]
         if isinstance(node, ast.For):
@@ -220,7 +227,7 @@ class Inference(Pruning):
         self._loops -= 1
         self._back[key] = [through, *continues]
         _, new = self.join(node, "head", [entry, *self._back[key]])
-        self._changed = self._changed or head != {name: type_of(value) for name, value in new.items()}
+        self._changed = self._changed or before != {name: type_of(value) for name, value in new.items()}
         reached, frame.variables = self.join(node, "exit", exits + breaks)
         return reached
 
@@ -268,6 +275,16 @@ class Inference(Pruning):
 
     # -- values
 
+    def eval(self, node: ast.expr, mask: Mask) -> Any:
+        value = super().eval(node, mask)
+        self.frame.typed.values[id(node)] = _plain(value)
+        return value
+
+    def load(self, array: Array, indices: tuple, mask: Mask, node: ast.AST):
+        value = super().load(array, indices, mask, node)
+        self.frame.typed.values[id(node)] = _plain(value)
+        return value
+
     def look_up(self, name: str):
         value = super().look_up(name)
         self.constants.append(Constant(self.frame.source, name, value))
@@ -288,20 +305,8 @@ class Inference(Pruning):
         memory = Memory(name, "constant", np.empty(0, value.dtype), (), ())
         return TypedArray(frozenset([memory]), value.ndim, writable=False)
 
-    def item(self, values: tuple, index, mask: Mask, node: ast.Subscript):
-        if isinstance(index, types.Literal):
-            return super().item(values, index, mask, node)
-        if index.dtype.kind in "iu":
-            self.check_homogeneous(values, node)
-            if not values or not is_number(values[0]):
-                self.reject("this tuple needs a constant index", node)
-            return varying(values[0].dtype)
-        return super().item(values, index, mask, node)
-
-    def print(self, parts: list, mask: Mask) -> None:
-        pass
-
-    def declare(self, space: str, node: ast.Call, mask: Mask) -> Array:
+    def declare(self, space: str, node: ast.Call) -> Array:
+        mask = self.everyone
         given: dict[str, ast.expr] = dict(zip(("shape", "dtype"), node.args, strict=False))
         given |= {k.arg: k.value for k in node.keywords if k.arg in ("shape", "dtype")}
         name = self._array_names.get(id(node), f"cuda.{space}.array")
@@ -388,7 +393,7 @@ class Inference(Pruning):
     def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
         caller = self.frame, self._changed, self._loops, self._unset
         typed, given = Typed(source), list(variables.values())
-        self.frame, self._loops = frame, _ = Frame(typed, variables), 0
+        self.frame, self._loops = frame, _ = Frame(typed, self.machine, variables), 0
         try:
             through = self._walk()
         finally:
@@ -405,9 +410,7 @@ class Inference(Pruning):
             self.reject(f"{source.name} returns values of different kinds", node)
         if isinstance(result, Array) and not any(result is value for value in given):
             self.reject(f"{source.name} returns an array that is not one of its arguments", node)
-        typed.result, typed.result_value = None if result is None else _plain(result), result
-        if isinstance(result, Array):
-            typed.result = "array"
+        typed.result, typed.result_value = _plain(result), result
         return typed
 
 

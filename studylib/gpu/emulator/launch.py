@@ -13,7 +13,7 @@ from studylib.gpu.device import DeviceArray
 from studylib.gpu.emulator.endless import waits
 from studylib.gpu.emulator.frame import Frame
 from studylib.gpu.emulator.inference import TypedArray, abstract
-from studylib.gpu.emulator.interpreter import Interpreter
+from studylib.gpu.emulator.lowering import lowered
 from studylib.gpu.emulator.machine import Grid, Machine, chunks
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
@@ -69,6 +69,12 @@ class Argument:
         if isinstance(self.value, Array):
             return TypedArray(frozenset([self.value.memory.outline]), self.value.ndim, self.writable)
         return abstract(self.value)
+
+    def result(self) -> np.ndarray:
+        """What a host array's copy holds now."""
+        assert self.host is not None
+        order = "C" if self.host.flags.c_contiguous else "F"
+        return self.value.memory.data.reshape(self.host.shape, order=order)
 
 
 def bind(source: Source, args: tuple) -> list[Argument]:
@@ -141,24 +147,22 @@ def run(program: Program, grid: Grid, arguments: list[Argument], observer: Obser
     observer, printed, typed = observer or Observer(), 0, program.typed
     try:
         with np.errstate(all="ignore"):
+            step = lowered(typed)
             for first, blocks in parts or chunks(grid, waits(typed)):
-                frame = Frame(typed, dict(values), is_kernel=True)
-                interpreter = Interpreter(Machine(grid, first, blocks, observer), frame)
-                observer.begin(interpreter.machine)
+                machine = Machine(grid, first, blocks, observer)
+                observer.begin(machine)
                 try:
-                    interpreter.run()
+                    step(Frame(typed, machine, dict(values), is_kernel=True), machine.everyone)
                 finally:
                     observer.end()
-                    printed = _print(interpreter.printed, printed)
+                    printed = _print(machine.printed, printed)
     except (KernelError, KeyboardInterrupt) as error:
         error.add_note(_left_behind(program, arguments))
         raise
     hosts = [a.host for a in arguments if a.host is not None]
     for argument in arguments:
         if argument.host is not None and _comes_back(program, argument, hosts):
-            flat = argument.value.memory.data
-            order = "C" if argument.host.flags.c_contiguous else "F"
-            argument.host[...] = flat.reshape(argument.host.shape, order=order)
+            argument.host[...] = argument.result()
 
 
 def _comes_back(program: Program, argument: Argument, hosts: list[np.ndarray]) -> bool:

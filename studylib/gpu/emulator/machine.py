@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from studylib.gpu.emulator.observer import Observer
 from studylib.gpu.findings import KernelError
 from studylib.gpu.hardware import WARP, warps_in
 
+INDICES = 24  # vectors whose bounds and sums are kept: what a loop body uses, and few enough to stay in the cache
 CHUNK = 1 << 14  # lanes that run together: as many as keep a few vectors of 8 bytes in the second-level cache
 
 
@@ -32,6 +34,11 @@ class Grid:
     def threads(self) -> int:
         """Threads per block."""
         return math.prod(self.block)
+
+    @cached_property
+    def is_line(self) -> bool:
+        """Whether blocks and threads lie along x alone."""
+        return self.blocks == self.grid[0] and self.threads == self.block[0]
 
     def extent(self, name: str, axis: int) -> int:
         dims = self.grid if name in ("blockIdx", "gridDim") else self.block
@@ -55,28 +62,65 @@ def _position(number: int, extents: tuple[int, ...]) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
-class Index:
-    """An index vector as int64, with its bounds and the sums made with it: indices recur, above all in loops."""
+UNASKED, UNKNOWN = object(), object()
 
-    def __init__(self, vector: np.ndarray):
+
+class Index:
+    """A vector of integers as int64, with what is known of it: indices recur, above all in loops."""
+
+    def __init__(self, vector: np.ndarray, start: int | None = None):
         self.source = vector
         self.vector = vector.astype(np.int64, copy=False)
-        self.low = int(vector.min()) if vector.size else 0
-        self.high = int(vector.max()) if vector.size else 0
         self._sums: dict = {}
+        self._start: Any = UNASKED if start is None else start
+        if start is not None:  # known to be consecutive
+            self.low, self.high = start, start + len(vector) - 1
 
-    def times_plus(self, stride: int, offset):
-        """`vector * stride + offset`; offset is an int or a vector."""
-        key = (stride, offset if isinstance(offset, int) else id(offset))
+    @cached_property
+    def low(self) -> int:
+        return int(self.source.min())
+
+    @cached_property
+    def high(self) -> int:
+        return int(self.source.max())
+
+    def any_below(self, bound: int, mask: Mask) -> bool:
+        """Whether any lane of the mask holds less than the bound, which is no more than 0."""
+        return self.low < bound and bool(((self.source < bound) & mask.lanes).any())
+
+    def any_from(self, bound: int, mask: Mask) -> bool:
+        """Whether any holds the bound or more."""
+        return self.high >= bound and bool(((self.source >= bound) & mask.lanes).any())
+
+    @property
+    def start(self) -> int | None:
+        """The first of consecutive numbers; None if they are not, and at the first time: to find out takes longer than it saves once."""
+        if self._start is UNASKED:
+            self._start = UNKNOWN
+        elif self._start is UNKNOWN:
+            self._start = self._find_start()
+        return self._start if self._start.__class__ is int else None
+
+    def _find_start(self) -> int | None:
+        vector = self.vector
+        if self.high - self.low != len(vector) - 1 or vector[0] != self.low or vector[-1] != self.high:
+            return None
+        step = len(vector) // 61 + 1  # a sample first, which most others fail
+        is_run = (np.diff(vector[::step]) == step).all() and (np.diff(vector) == 1).all()
+        return self.low if is_run else None
+
+    def times_plus(self, factor: int, other: Index | None) -> Index:
+        """`self * factor + other`; None is nothing."""
+        if factor == 1 and other is None:
+            return self
+        key = factor, id(other)
         found = self._sums.get(key)
         if found is None:
             if len(self._sums) == 8:
                 self._sums.clear()
-            result = self.vector if stride == 1 else self.vector * stride
-            if not (isinstance(offset, int) and offset == 0):
-                result = result + offset
-            # The offset is kept so that its id stays its own.
-            found = self._sums[key] = (offset, result)
+            result = self.vector if factor == 1 else self.vector * factor
+            # The other is kept so that its id stays its own.
+            found = self._sums[key] = (other, Index(result if other is None else result + other.vector))
         return found[1]
 
 
@@ -92,23 +136,27 @@ class Machine:
         self.returned = np.zeros(self.lanes, bool)
         self.memories: dict = {}  # shared and local arrays, by the call that declares them
         self.changes = 0  # how often memory was written
+        self.printed: list[str] = []
         self._registers: dict[tuple[str, int], np.ndarray] = {}
         self._indices: dict[int, Index] = {}
 
     @cached_property
     def thread(self) -> np.ndarray:
         """The lane's thread, counted over the whole grid."""
-        return self.lane + self.first * self.grid.threads
+        first = self.first * self.grid.threads
+        thread = np.arange(first, first + self.lanes)
+        self._indices[id(thread)] = Index(thread, first)
+        return thread
 
     @cached_property
     def within(self) -> np.ndarray:
         """The lane's thread, counted within its block."""
-        return self.lane % self.grid.threads
+        return np.tile(np.arange(self.grid.threads), self.blocks)
 
     @cached_property
     def block(self) -> np.ndarray:
         """The lane's block, counted within the chunk."""
-        return self.lane // self.grid.threads
+        return np.repeat(np.arange(self.blocks), self.grid.threads)
 
     @cached_property
     def lane_id(self) -> np.ndarray:
@@ -122,21 +170,28 @@ class Machine:
             return np.int32(extent)
         if extent == 1:
             return np.int32(0)
-        found = self._registers.get((name, axis))
-        if found is None:
-            number = self.within if name == "threadIdx" else self.block + self.first
-            inner = math.prod(self.grid.extent(name, a) for a in range(axis))
-            found = (number // inner % extent).astype(np.int32)
-            self._registers[name, axis] = found
-        return found
+        if (name, axis) not in self._registers:
+            part = self._part(name, axis).astype(np.int32)
+            times = self.grid.threads if name == "blockIdx" else self.blocks
+            self._registers[name, axis] = np.repeat(part, times) if name == "blockIdx" else np.tile(part, times)
+        return self._registers[name, axis]
+
+    def _part(self, name: str, axis: int) -> np.ndarray:
+        """`blockIdx` of each block of the chunk, or `threadIdx` of each thread of a block."""
+        inner = math.prod(self.grid.extent(name, a) for a in range(axis))
+        first, count = (self.first, self.blocks) if name == "blockIdx" else (0, self.grid.threads)
+        return np.arange(first, first + count) // inner % self.grid.extent(name, axis)
 
     def global_position(self, axis: int):
         """`cuda.grid` along an axis, int64."""
-        block, thread = (self.register(name, axis) for name in ("blockIdx", "threadIdx"))
-        key = "grid", axis
+        key, extent = ("grid", axis), self.grid.extent("blockDim", axis)
+        if extent * self.grid.extent("gridDim", axis) == 1:
+            return np.int64(0)
+        if self.grid.is_line and axis == 0:
+            return self.thread
         if key not in self._registers:
-            extent = self.grid.extent("blockDim", axis)
-            self._registers[key] = np.asarray(block.astype(np.int64) * extent + thread)[()]
+            blocks = self._part("blockIdx", axis) * extent
+            self._registers[key] = np.add.outer(blocks, self._part("threadIdx", axis)).reshape(-1)
         return self._registers[key]
 
     def global_extent(self, axis: int):
@@ -148,13 +203,12 @@ class Machine:
         self.observer.report(error)
 
     def index(self, vector: np.ndarray) -> Index:
-        """The index vector with its bounds, kept for the last few vectors."""
-        found = self._indices.pop(id(vector), None)
+        """The index vector with what is known of it, kept for the last vectors."""
+        found = self._indices.get(id(vector))
         if found is None:
-            found = Index(vector)
-            if len(self._indices) >= 24:
-                self._indices.pop(next(iter(self._indices)))
-        self._indices[id(vector)] = found
+            if len(self._indices) == INDICES:
+                self._indices.clear()
+            found = self._indices[id(vector)] = Index(vector)
         return found
 
     def warps(self, values: np.ndarray, fill) -> np.ndarray:

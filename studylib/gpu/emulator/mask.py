@@ -17,13 +17,17 @@ class Mask:
         self.full = self.count == lanes.size
         self.warps: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # the machine's view of it
 
+    def where(self, condition: np.ndarray) -> Mask:
+        """The lanes where the condition holds."""
+        holds = Mask(self.lanes & condition)
+        return self if holds.count == self.count else holds
+
     def split(self, condition: np.ndarray) -> tuple[Mask, Mask]:
         """The lanes where the condition holds, and the others."""
-        yes = self.lanes & condition
-        holds = Mask(yes)
-        if holds.count == self.count:
-            return self, Mask(np.zeros_like(yes))
-        return holds, Mask(self.lanes & ~yes) if holds.any else self
+        holds = self.where(condition)
+        if holds is self:
+            return self, self.none
+        return holds, Rest(self, holds) if holds.any else self
 
     def union(self, other: Mask) -> Mask:
         if not other.any:
@@ -34,6 +38,7 @@ class Mask:
         """Whether this mask, a part of the other, is all of it."""
         return self.count == other.count
 
+    @cached_property
     def none(self) -> Mask:
         """The empty mask."""
         return Mask(np.zeros_like(self.lanes))
@@ -47,4 +52,17 @@ class Mask:
         """The live lanes' elements of a vector, or of a scalar that all share."""
         if np.ndim(values) == 0:
             return np.full(self.count, values)
-        return values if self.full else values.take(self.indices)
+        return values if self.full else values[self.lanes]
+
+
+class Rest(Mask):
+    """The lanes that a part of a mask leaves, which are worked out where somebody asks for them."""
+
+    def __init__(self, whole: Mask, part: Mask):
+        self._whole, self._part = whole, part
+        self.count = whole.count - part.count
+        self.any, self.full, self.warps = self.count > 0, False, None
+
+    @cached_property
+    def lanes(self) -> np.ndarray:  # type: ignore[override]
+        return self._whole.lanes & ~self._part.lanes

@@ -8,11 +8,54 @@ from functools import cached_property
 import numpy as np
 
 from studylib.gpu.emulator import atomics
-from studylib.gpu.emulator.machine import Machine
+from studylib.gpu.emulator.machine import Index, Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.findings import Site, stop
 from studylib.gpu.hardware import BANKS
 from studylib.gpu.language.typing_rules import cast
+
+
+class Cells:
+    """The cells that the lanes access, one each: `base + constant`. In idle lanes they mean nothing."""
+
+    def __init__(self, base: Index, constant: int = 0):
+        self.base = base
+        self.constant = constant
+
+    @cached_property
+    def all(self) -> np.ndarray:
+        """Of each lane."""
+        return self.base.vector + self.constant if self.constant else self.base.vector
+
+    def take(self, mask: Mask) -> np.ndarray:
+        """Of each lane of the mask."""
+        if mask.full:
+            return self.all
+        cells = self.base.vector[mask.lanes]
+        return cells + self.constant if self.constant else cells
+
+    def read(self, data: np.ndarray) -> np.ndarray:
+        """What they hold, a vector; anything in idle lanes."""
+        start, count = self.base.start, len(self.base.vector)
+        if start is not None and 0 <= start + self.constant <= len(data) - count:
+            return data[start + self.constant : start + self.constant + count].copy()
+        # The live lanes' cells lie at or behind the constant.
+        return data[self.constant :].take(self.base.vector, mode="clip")
+
+    def write(self, data: np.ndarray, value, mask: Mask) -> None:
+        """The lanes of the mask write a scalar or a vector; of several in one cell the last one stays."""
+        if not mask.full:
+            data[self.take(mask)] = value if np.ndim(value) == 0 else value[mask.lanes]
+        elif self.base.start is not None:
+            start = self.base.start + self.constant
+            data[start : start + len(self.base.vector)] = value
+        else:
+            data[self.constant :][self.base.vector] = value
+
+
+def taken(cells: int | Cells, mask: Mask) -> np.ndarray:
+    """The cells of the lanes of a mask, a vector."""
+    return np.full(mask.count, cells) if isinstance(cells, int) else cells.take(mask)
 
 
 class Memory:
@@ -37,27 +80,28 @@ class Memory:
 
     def array(self) -> Array:
         """All of it."""
-        return Array(self, self.shape, self.strides, self.offset)
+        offset = self.offset if isinstance(self.offset, int) else Index(self.offset)
+        return Array(self, self.shape, self.strides, offset)
 
     @cached_property
     def outline(self) -> Memory:
         """The array without its cells: what the type inference knows of it."""
         return Memory(self.name, self.space, np.empty(0, self.dtype), (), ())
 
-    def cells(self, machine: Machine, flat):
+    def cells(self, machine: Machine, flat: int | Cells) -> int | Cells:
         """Where in `data` the elements lie."""
         return flat
 
-    def read(self, cells):
-        return self.data[cells] if isinstance(cells, int) else self.data.take(cells, mode="clip")
+    def read(self, cells: int | Cells):
+        if isinstance(cells, int):
+            return self.data[cells]
+        return cells.read(self.data)
 
-    def write(self, cells, value, mask: Mask) -> None:
+    def write(self, cells: int | Cells, value, mask: Mask) -> None:
         if isinstance(cells, int):
             self.data[cells] = value if np.ndim(value) == 0 else value[mask.indices[-1]]
-        elif mask.full:
-            self.data[cells] = value
         else:
-            self.data[cells.take(mask.indices)] = value if np.ndim(value) == 0 else value.take(mask.indices)
+            cells.write(self.data, value, mask)
 
     def index(self, cells: np.ndarray) -> list[np.ndarray]:
         """The indices, one vector for each axis, of the elements in these cells."""
@@ -95,18 +139,19 @@ class LocalMemory(Memory):
         cells = _garbage(math.prod(shape) * machine.lanes, dtype).reshape(-1, machine.lanes)
         super().__init__(name, "local", cells, shape, row_strides(shape))
 
-    def cells(self, machine: Machine, flat):
-        return flat if isinstance(flat, int) else flat * machine.lanes + machine.lane
+    def cells(self, machine: Machine, flat: int | Cells) -> int | Cells:
+        if isinstance(flat, int):
+            return flat
+        return Cells(flat.base.times_plus(machine.lanes, machine.index(machine.lane)), flat.constant * machine.lanes)
 
-    def read(self, cells):
-        return self.data[cells].copy() if isinstance(cells, int) else self.data.reshape(-1).take(cells, mode="clip")
+    def read(self, cells: int | Cells):
+        return self.data[cells].copy() if isinstance(cells, int) else cells.read(self.data.reshape(-1))
 
-    def write(self, cells, value, mask: Mask) -> None:
+    def write(self, cells: int | Cells, value, mask: Mask) -> None:
         if isinstance(cells, int):
             np.copyto(self.data[cells], value, where=mask.lanes, casting="unsafe")
         else:
-            active = mask.indices
-            self.data.reshape(-1)[cells.take(active)] = mask.take(value)
+            cells.write(self.data.reshape(-1), value, mask)
 
 
 def _garbage(size: int, dtype: np.dtype) -> np.ndarray:
@@ -118,13 +163,22 @@ def row_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
+def constant_array(machine: Machine, name: str, value: np.ndarray) -> Array:
+    """An array of the module as the threads of a chunk see it."""
+    key = "constant", id(value)
+    if key not in machine.memories:
+        data = np.ascontiguousarray(value).reshape(-1)
+        machine.memories[key] = Memory(name, "constant", data, value.shape, row_strides(value.shape)).array()
+    return machine.memories[key]
+
+
 class Array:
     """What a name in a kernel stands for: a memory, or part of it (`a[i]` of a 2-D array is a row).
 
     offset: cell of the first element, an int or one for each lane.
     """
 
-    def __init__(self, memory: Memory, shape, strides, offset=0):
+    def __init__(self, memory: Memory, shape, strides, offset: int | Index = 0):
         self.memory, self.shape, self.strides, self.offset = memory, tuple(shape), tuple(strides), offset
 
     @property
@@ -135,14 +189,21 @@ class Array:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @cached_property
+    def extents(self) -> tuple[np.int64, ...]:
+        """Its shape as a kernel sees it."""
+        return tuple(np.int64(extent) for extent in self.shape)
+
     def load(self, machine: Machine, indices: tuple, mask: Mask, site: Site):
         """The elements at the indices, or a view if there are fewer indices than dimensions."""
         flat = self._locate(machine, indices, mask, site)
-        if len(indices) < self.ndim:
-            return Array(self.memory, self.shape[len(indices) :], self.strides[len(indices) :], flat)
-        cells = self.memory.cells(machine, flat)
-        machine.observer.load(machine, self.memory, cells, mask, site)
-        return self.memory.read(cells)
+        if len(indices) < len(self.shape):
+            offset = flat if isinstance(flat, int) else Index(flat.all)
+            return Array(self.memory, self.shape[len(indices) :], self.strides[len(indices) :], offset)
+        memory = self.memory
+        cells = memory.cells(machine, flat)
+        machine.observer.load(machine, memory, cells, mask, site)
+        return memory.read(cells)
 
     def store(self, machine: Machine, indices: tuple, value, mask: Mask, site: Site) -> None:
         cells = self.memory.cells(machine, self._locate(machine, indices, mask, site))
@@ -155,7 +216,7 @@ class Array:
         """The old values, a vector; None if they are not needed."""
         cells = self._locate(machine, indices, mask, site)
         machine.observer.atomic(machine, self.memory, cells, mask, site, needs_old)
-        active = mask.take(cells)
+        active = taken(cells, mask)
         values = [cast(mask.take(v), self.dtype) for v in operands]
         old = atomics.apply(operation, self.memory.data, active, values, needs_old)
         if operation == "cas":
@@ -170,9 +231,9 @@ class Array:
         result[mask.indices] = old
         return result
 
-    def _locate(self, machine: Machine, indices: tuple, mask: Mask, site: Site):
-        """The cells, an int if they are the same for all lanes; within the memory also for lanes not in the mask."""
-        flat, constant = self.offset, 0
+    def _locate(self, machine: Machine, indices: tuple, mask: Mask, site: Site) -> int | Cells:
+        """The cells, an int if they are the same for all lanes."""
+        base, constant = (None, self.offset) if isinstance(self.offset, int) else (self.offset, 0)
         for axis, (index, extent, stride) in enumerate(zip(indices, self.shape, self.strides, strict=False)):
             if index.ndim == 0:
                 number = int(index)
@@ -182,18 +243,20 @@ class Array:
                 continue
             known = machine.index(index)
             if known.low < 0 or known.high >= extent:
-                known = machine.index(self._wrapped(machine, indices, axis, mask, site))
-            flat = known.times_plus(stride, flat)
-        return flat + constant if constant else flat
+                known = self._inside(machine, indices, axis, mask, site)
+            base = known if base is None and stride == 1 else known.times_plus(stride, base)
+        return constant if base is None else Cells(base, constant)
 
-    def _wrapped(self, machine: Machine, indices: tuple, axis: int, mask: Mask, site: Site) -> np.ndarray:
-        # Negative indices count from the end; what idle lanes hold does not matter, but must not leave the memory.
-        index, extent = indices[axis], self.shape[axis]
-        outside = (index >= extent) | (index < -extent if index.dtype.kind == "i" else False)
-        if (outside & mask.lanes).any():
+    def _inside(self, machine: Machine, indices: tuple, axis: int, mask: Mask, site: Site) -> Index:
+        """The index of an axis whose bounds only idle lanes break; negative ones count from the end."""
+        known, extent = machine.index(indices[axis]), self.shape[axis]
+        if known.any_from(extent, mask) or known.any_below(-extent, mask):
+            index = known.source
+            outside = (index < -extent) | (index >= extent) if known.low < 0 else index >= extent
             raise self._outside(machine, indices, axis, outside & mask.lanes, site)
-        inside = np.where(outside, 0, index).astype(np.int64)
-        return np.where(inside < 0, inside + extent, inside)
+        if not known.any_below(0, mask):
+            return known
+        return Index(np.where(known.vector < 0, known.vector + extent, known.vector))
 
     def _outside(self, machine: Machine, indices: tuple, axis: int, lanes: np.ndarray, site: Site):
         lane = int(lanes.argmax())

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from studylib.gpu.emulator.frame import Frame
-from studylib.gpu.emulator.interpreter import Interpreter
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.emulator.statements import Statements
 from studylib.gpu.language.values import is_number
 
 # In `(x or y) and z` Python 3.11 jumps from a true x straight to z; from 3.12 on it has the value of `x or y` first,
@@ -25,7 +25,7 @@ from studylib.gpu.language.values import is_number
 JUMPS_PAST = sys.version_info < (3, 12)
 
 
-class Pruning(Interpreter):
+class Pruning(Statements):
     """The part of the type inference that leaves out what cannot be reached."""
 
     def __init__(self, machine: Machine, frame: Frame):

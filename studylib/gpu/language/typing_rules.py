@@ -130,7 +130,7 @@ def integer_of(*dtypes: np.dtype) -> np.dtype:
 
 
 @lru_cache(maxsize=1024)
-def _rule(name: str, a: np.dtype, b: np.dtype):
+def rule(name: str, a: np.dtype, b: np.dtype):
     """The NumPy function for an operator and the type that its operands are cast to."""
     operator = getattr(ast, name)
     _no_float16(a, b)
@@ -150,13 +150,18 @@ def _rule(name: str, a: np.dtype, b: np.dtype):
     return function, common
 
 
+def result(function, common: np.dtype) -> np.dtype:
+    """The type of what a function of `rule` gives."""
+    return function(np.ones(0, common), np.ones(0, common)).dtype
+
+
 def binary(operator: type[ast.operator], a, b):
     """`a operator b` with Numba's types; raises TypeError where Numba has no such operation."""
     if operator is ast.Pow:
         return power(a, b)
     if operator not in BINARY:
         raise TypeError(f"the operator {operator.__name__} does not exist for numbers")
-    function, common = _rule(operator.__name__, a.dtype, b.dtype)
+    function, common = rule(operator.__name__, a.dtype, b.dtype)
     return function(cast(a, common), cast(b, common))
 
 

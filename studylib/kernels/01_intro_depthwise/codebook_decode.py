@@ -66,11 +66,13 @@ def allowed(indices, codebook):
     return 0  # numbers are moved, not computed
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
-    return (prime(rng, 1025, 3000), number(rng, 17, 255)), (prime(rng, 2, 1000), number(rng, 2, 255))
+    yield prime(rng, 1025, 3000), number(rng, 17, 255)
+    yield prime(rng, 2, 1000), number(rng, 2, 255)
+    yield 32 * number(rng, 97, 127), 256
 
 
 def cases(rng):
@@ -79,7 +81,7 @@ def cases(rng):
         yield f"{n} weights, {k} shared", indices, rng.standard_normal(k, dtype=np.float32)
 
 
-BUDGET = {"case": "4096 weights, 256 shared", "reads": 5, "writes": 4, "sectors": 4, "passes": 6}
+BUDGET = {"case": "4096 weights, 256 shared", "reads": 5, "writes": 4, "sectors": 4, "passes": 6, "drawn": True}
 
 MUTANTS = [
     {"title": "no barrier", "old": "cuda.syncthreads()\n", "new": "pass\n", "stage": "safe", "finds": "race"},

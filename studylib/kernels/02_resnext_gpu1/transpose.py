@@ -69,12 +69,14 @@ def allowed(a):
     return 0  # numbers are moved, not computed
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     rows = prime(rng, 33, 100)
-    return (rows, prime(rng, 33, 100, rows)), (number(rng, 2, 16), number(rng, 17, 90))
+    yield rows, prime(rng, 33, 100, rows)
+    yield number(rng, 2, 16), number(rng, 17, 90)
+    yield 32 * number(rng, 2, 3), 32 * number(rng, 2, 4, 3)
 
 
 def cases(rng):
@@ -82,7 +84,7 @@ def cases(rng):
         yield f"{rows} x {columns}", rng.standard_normal((rows, columns), dtype=np.float32)
 
 
-BUDGET = {"case": "64 x 96", "reads": 1, "writes": 1, "sectors": 4, "passes": 1}
+BUDGET = {"case": "64 x 96", "reads": 1, "writes": 1, "sectors": 4, "passes": 1, "drawn": True}
 
 MUTANTS = [
     {"title": "no barrier", "old": "cuda.syncthreads()\n", "new": "pass\n", "stage": "safe", "finds": "race"},

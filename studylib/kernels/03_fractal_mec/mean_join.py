@@ -66,12 +66,13 @@ def allowed(paths, alive):
     return gamma(len(paths) + 2) * reference(np.abs(paths), alive)
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     for n in (prime(rng, 257, 900), number(rng, 2, 255)):
         yield rng.permutation([1, 0, *rng.integers(0, 2, number(rng, 1, 4))]).tolist(), n
+    yield rng.permutation([1, 1, 0, *rng.integers(0, 2, number(rng, 1, 3))]).tolist(), 256 * number(rng, 2, 6, 4)
 
 
 def cases(rng):
@@ -80,7 +81,7 @@ def cases(rng):
         yield f"{sum(alive)} of {len(alive)} paths, {n} elements", paths, np.array(alive, np.float32)
 
 
-BUDGET = {"case": "3 of 4 paths, 1024 elements", "reads": 7, "writes": 1, "sectors": 4}
+BUDGET = {"case": "3 of 4 paths, 1024 elements", "reads": 7, "writes": 1, "sectors": 4, "drawn": True}
 
 MUTANTS = [
     {"title": "no guard", "old": "if i < out.size:", "new": "if True:", "stage": "safe", "finds": "out-of-bounds"},

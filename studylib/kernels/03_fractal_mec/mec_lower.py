@@ -67,12 +67,13 @@ def allowed(x, size, stride):
     return 0  # numbers are moved, not computed
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     yield prime(rng, 11, 23), number(rng, 9, 12), prime(rng, 11, 17), number(rng, 2, 4), 2
     yield number(rng, 2, 9), number(rng, 5, 12), number(rng, 6, 10), number(rng, 2, 5), 1
+    yield number(rng, 6, 9), number(rng, 8, 11), 32, 3, 1
 
 
 def cases(rng):
@@ -87,7 +88,7 @@ def cases(rng):
         yield f"{height} x {width} x {channels}, filter {size}, stride {stride}", x, size, stride
 
 
-BUDGET = {"case": "8 x 10 x 32, filter 3, stride 1", "reads": 1, "writes": 1, "sectors": 4}
+BUDGET = {"case": "8 x 10 x 32, filter 3, stride 1", "reads": 1, "writes": 1, "sectors": 4, "drawn": True}
 
 MUTANTS = [
     {"title": "no guard", "old": "if h < x.shape[0]:", "new": "if True:", "stage": "safe", "finds": "out-of-bounds"},

@@ -155,26 +155,28 @@ def allowed(votes, iterations):
     return off_v + gamma(1) * np.abs(v)
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
-    yield 2, prime(rng, 13, 40), number(rng, 9, 15), 16, 2
-    yield number(rng, 2, 3), prime(rng, 5, 40), number(rng, 2, 8), int(rng.choice((2, 4, 8))), 3
+    yield 2, prime(rng, 13, 40), number(rng, 9, 15), 16, 2, 1
+    yield number(rng, 2, 3), prime(rng, 5, 40), number(rng, 2, 8), int(rng.choice((2, 4, 8))), 3, 1
+    yield 2, number(rng, 9, 15, 12), number(rng, 4, 6), 8, number(rng, 2, 3), 1
 
 
 def cases(rng):
-    for batch, children, parents, dim, iterations in (
-        (1, 1, 1, 1, 1),
-        (2, 12, 5, 8, 3),
-        (1, 20, 10, 16, 2),
-        (2, 7, 3, 4, 1),
-        (1, 140, 2, 2, 3),
+    for batch, children, parents, dim, iterations, size in (
+        (1, 1, 1, 1, 1, 1),
+        (2, 12, 5, 8, 3, 1),
+        (1, 20, 10, 16, 2, 1),
+        (2, 7, 3, 4, 1, 1),
+        (1, 140, 2, 2, 3, 1),
+        (2, 5, 2, 4, 3, 300),  # exp of these logits overflows: 88 is the most that it takes
         *drawn(rng),
     ):
-        votes = rng.standard_normal((batch, children, parents, dim), dtype=np.float32)
+        votes = np.float32(size) * rng.standard_normal((batch, children, parents, dim), dtype=np.float32)
         title = f"{batch} x {children} children, {parents} parents, {dim} dimensions, {iterations} iterations"
-        yield title, votes, iterations
+        yield title + (f", votes of size {size}" if size > 1 else ""), votes, iterations
 
 
 BUDGET = {
@@ -183,6 +185,7 @@ BUDGET = {
     "writes": 1,
     "sectors": 4,
     "passes": 1.6,
+    "drawn": True,
 }
 
 MUTANTS = [

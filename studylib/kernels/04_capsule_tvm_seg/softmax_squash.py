@@ -103,11 +103,13 @@ def allowed(logits, s):
     return gamma(2 * d + EXP + of_sum + 2) * coupling, gamma(2 * s.shape[1] + 8) * np.abs(u)
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
-    return tuple((prime(rng, 5, 23), number(rng, 2, 31), number(rng, 2, 31), scale) for scale in (1, 20))
+    for scale in (1, 20):
+        yield prime(rng, 5, 23), number(rng, 2, 31), number(rng, 2, 31), scale
+    yield 8 * number(rng, 1, 3), 8 * number(rng, 1, 4), 8 * number(rng, 2, 4), 1
 
 
 def cases(rng):
@@ -130,6 +132,7 @@ BUDGET = {
     "reads": 2,
     "writes": 2,
     "sectors": 2,
+    "drawn": True,
 }
 
 MUTANTS = [

@@ -10,9 +10,9 @@ from numba import cuda, float32, int32
 
 from studylib import gpu
 from studylib.gpu.checks.races import Races
-from studylib.gpu.emulator.machine import Grid, Machine
+from studylib.gpu.emulator.machine import Grid, Index, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Memory, SharedMemory
+from studylib.gpu.emulator.memory import Cells, Memory, SharedMemory
 from studylib.gpu.findings import Site
 
 FULL = "STUDYLIB_EXAMPLES" in os.environ
@@ -108,7 +108,7 @@ class Driver:
         mask = self.lanes([thread for thread, _ in access])
         cells = np.zeros(self.machine.lanes, np.int64)
         cells[mask.indices] = [cell for _, cell in access]
-        cells = cells + self.memory.offset
+        cells = Cells(Index(cells + self.memory.offset))
         site = Site("kernel.py", 1, 1)
         if kind == "load":
             self.races.load(self.memory, cells, mask, site)

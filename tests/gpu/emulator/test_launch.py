@@ -10,7 +10,7 @@ import pytest
 from numba import cuda, float32, int32
 
 from studylib import gpu
-from studylib.gpu.emulator import interpreter
+from studylib.gpu.emulator import memory
 
 
 @cuda.jit
@@ -217,7 +217,7 @@ def test_a_failed_run_leaves_host_arrays_alone_and_says_what_of_the_rest():
 
 
 def test_an_interrupted_run_leaves_host_arrays_alone(monkeypatch):
-    def interrupted(self, node, mask, step):
+    def interrupted(self, machine, indices, mask, site):
         raise KeyboardInterrupt
 
     @cuda.jit
@@ -228,7 +228,7 @@ def test_an_interrupted_run_leaves_host_arrays_alone(monkeypatch):
 
     a = np.zeros(8)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as caught:
-        patched.setattr(interpreter.Interpreter, "loop", interrupted)
+        patched.setattr(memory.Array, "load", interrupted)
         kernel[1, 8](a)
     assert "did not finish" in caught.value.__notes__[0] and not a.any()
     kernel[1, 8](a)

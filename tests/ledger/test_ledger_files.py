@@ -42,9 +42,9 @@ NO_WHY = {"printed": "5M", "verdict": "does not reproduce"}
         ([entry("row", ROW, printed=" ")], "row 1, field `printed`: got ' ', expected text"),
         ([entry("row", ROW, unit="K")], "row 1, field `unit`: got 'K', expected a number above 0"),
         ([entry("row", ROW, precision=0.5)], "field `precision`: got 0.5, expected a number above 0, whole"),
-        ([entry("row", ROW, verdit="quoted")], "row 1, field `verdit`: unknown (did you mean 'verdict'?)"),
+        ([entry("row", ROW, verdit="quoted")], "row 1, field `verdit`: unknown; did you mean verdict?"),
         ([entry("row", ROW, verdict="reproduce")], "`verdict`: got 'reproduce', expected one of reproduces,"),
-        ([entry("row", ROW, verdict="reproduce")], "(did you mean 'reproduces'?)"),
+        ([entry("row", ROW, verdict="reproduce")], "; did you mean reproduces?"),
         ([entry("row", ROW, source="C")], "field `source`: got 'C', expected one of R, R2, M"),
         ([entry("row", ROW, compute=None)], "row 1 (Table 1: parameters), field `compute`: missing"),
         ([entry("row", ROW, verdict="quoted")], "field `verdict`: 'quoted', but there is a computation"),
@@ -122,7 +122,7 @@ def test_nets_that_cannot_join_the_survey(changes, problem, write):
 
 
 def test_unknown_paper_and_place():
-    with pytest.raises(ledger.LedgerError, match=r"no paper 'mobilnet'.*did you mean 'mobilenet'.*It has: alexnet"):
+    with pytest.raises(ledger.LedgerError, match=r"no paper 'mobilnet'.*did you mean mobilenet.*It has: alexnet"):
         ledger.check("mobilnet")
     with pytest.raises(ledger.LedgerError, match=r"no row printed at 'Table 99'. It has: .*Table 1"):
         ledger.check("mobilenet", where="Table 99")
