@@ -6,6 +6,7 @@ from pathlib import Path
 from studylib.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
+EXERCISES = ROOT / "exercises"  # what participants edit
 
 
 def text(path: Path) -> str:

@@ -30,9 +30,10 @@ def check(which: Which = None) -> None:
     from tqdm import tqdm
 
     from studylib import kernels
+    from studylib.files import EXERCISES
     from studylib.grading import progress
     from studylib.grading.local import check_file
-    from studylib.kernels.stubs import EXERCISES
+    from studylib.grading.verdict import FAILED
 
     with plain_errors():
         chosen = kernels.find(which or [])
@@ -40,7 +41,7 @@ def check(which: Which = None) -> None:
         for name in tqdm(chosen, unit="kernel", leave=False, disable=None if len(chosen) > 1 else True):
             path = EXERCISES / kernels.load(name).week / f"{name}.py"
             verdict = check_file(name, path)
-            failed += verdict.state == "failed"
+            failed += verdict.state == FAILED
             states.append(verdict.state)
             progress.remember(verdict, path)
             tqdm.write(f"{verdict}\n")
@@ -86,9 +87,9 @@ def progress(
 ) -> None:
     """Show who stands where: weeks by exercises, yours or everybody's; of yours the gaps of the meetings too."""
     from studylib.course import meeting
+    from studylib.files import EXERCISES
     from studylib.grading import progress as standing
     from studylib.grading import record
-    from studylib.kernels.stubs import EXERCISES
 
     with plain_errors():
         if grades is not None:
@@ -116,7 +117,9 @@ def grade(
     """
     from studylib import kernels
     from studylib.grading import grade as grading
-    from studylib.grading import hand_ins, report, results
+    from studylib.grading import hand_ins, report
+    from studylib.grading.results import Grade
+    from studylib.grading.verdict import FAILED, MISSING, NOT_ATTEMPTED, PASSED
 
     with plain_errors(), tempfile.TemporaryDirectory(prefix="branches-") as scratch:
         if (submissions is None) == (branches is None):
@@ -126,7 +129,7 @@ def grade(
         for message in hand_ins.left_out(folder, out):
             typer.echo(f"study: {message}", err=True)
         report.begin(out)
-        done: list[results.Grade] = []
+        done: list[Grade] = []
         try:
             done.extend(grading.grade(jobs, out))
         except KeyboardInterrupt:
@@ -136,7 +139,7 @@ def grade(
             typer.echo(f"study: {message}", err=True)
         for path in report.write(done, out, folder):
             typer.echo(f"wrote {path}")
-        for state in ("passed", "failed", "not attempted", results.MISSING):
+        for state in (PASSED, FAILED, NOT_ATTEMPTED, MISSING):
             typer.echo(f"{sum(found.state == state for found in done):5d} {state}")
 
 

@@ -10,7 +10,7 @@ from studylib.gpu.checks.observer import Checks, Count
 from studylib.gpu.checks.trace import Recorder, Request
 from studylib.gpu.device import DeviceArray
 from studylib.gpu.emulator.endless import waits
-from studylib.gpu.emulator.launch import Program, bind, function_of, infer, make_grid, run
+from studylib.gpu.emulator.launch import Argument, Program, bind, function_of, infer, make_grid, run
 from studylib.gpu.emulator.machine import Grid, chunks
 from studylib.gpu.emulator.memory import Array
 from studylib.gpu.findings import Finding, KernelError, counted
@@ -36,11 +36,11 @@ def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:
         code = function.__code__
         finding = Finding("launch", str(error), display_name(code.co_filename), code.co_firstlineno, 1)
         return _nothing_ran(title, _tuple(grid), _tuple(block), finding)
-    before = _copied(args)
     try:
         program = infer(source, geometry, arguments, plain_calls=function is kernel)
     except KernelError as error:
         return _nothing_ran(title, geometry.grid, geometry.block, error.finding)
+    before = _before(args, arguments, program)
     arrays = {a.name: a.value.memory for a in arguments if isinstance(a.value, Array)}
     checks = Checks(geometry, list(arrays.values()), {arrays[name] for name in program.stored})
     fatal: list[Finding] = []
@@ -80,6 +80,13 @@ def _copied(args: tuple) -> tuple:
         return value.copy(order="K") if isinstance(value, np.ndarray) else value
 
     return tuple(copied(value) for value in args)
+
+
+def _before(args: tuple, arguments: list[Argument], program: Program) -> tuple:
+    """What the kernel is given, for a second run; of an array that it never writes the launch has a copy already."""
+    own = [a.host is not None and a.name not in program.stored for a in arguments]
+    others = _copied(tuple(None if kept else given for kept, given in zip(own, args, strict=True)))
+    return tuple(a.result() if kept else other for kept, a, other in zip(own, arguments, others, strict=True))
 
 
 def _access(count: Count) -> Access:

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from studylib import files, gpu, kernels
 from studylib.errors import StudyError
+from studylib.grading.identity import digest_of
 from studylib.grading.mismatches import close
-from studylib.grading.verdict import digest_of
 from studylib.kernels import Exercise
 
 WARM_UP, REPEATS = 3, 21

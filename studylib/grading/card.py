@@ -1,31 +1,14 @@
-"""Shows a verdict: as text in the terminal, as a card in a notebook and in the facilitator's report."""
+"""Shows a verdict as a card in HTML, in a notebook with a picture of what a warp of the kernel accesses."""
 
 from __future__ import annotations
 
-import ast
+import base64
 import html
-from functools import cache
+import io
 
-from studylib.gpu.language.source import Source
-from studylib.grading.verdict import Verdict
-from studylib.kernels import load
+from studylib.grading.verdict import FAILED, MARKS, PASSED, SKIPPED, WORDS, Verdict
 
-MARKS = {"passed": "✓", "failed": "✗", "skipped": "–"}
-COLOURS = {"passed": "#00795c", "failed": "#c0392b", "skipped": "#666666"}  # below white letters, on any page
-REFERENCE = "Word for word the exercise's solution."
-SHORT = 5  # statements; so short a kernel everybody writes alike
-WORDS = {"passed": "passed", "failed": "not yet", "not attempted": "not attempted"}
-
-
-def text(verdict: Verdict) -> str:
-    """The card for a terminal."""
-    lines = [f"{verdict.exercise} (week {int(verdict.week[:2])}): {WORDS[verdict.state]}", f"  {_judged(verdict)}"]
-    for stage in verdict.stages:
-        first, *rest = (stage.text or stage.status).splitlines()
-        lines.append(f"  {MARKS[stage.status]} {stage.title}: {first}")
-        lines += [f"      {line}" for line in rest]
-    lines += [f"  note: {note}" for note in _notes(verdict)]
-    return "\n".join(lines)
+COLOURS = {PASSED: "#00795c", FAILED: "#c0392b", SKIPPED: "#666666"}  # below white letters, on any page
 
 
 def page(verdict: Verdict) -> str:
@@ -38,10 +21,10 @@ def page(verdict: Verdict) -> str:
             f"<tr>{mark}<td style='text-align: left; white-space: nowrap'>{html.escape(stage.title)}</td>"
             f"<td style='text-align: left'>{body}</td></tr>"
         )
-    state = "passed" if verdict.passed else "failed" if verdict.state == "failed" else "skipped"
+    state = verdict.state if verdict.state in COLOURS else SKIPPED
     title = f"<b>{html.escape(verdict.exercise)}</b>: {_coloured(WORDS[verdict.state], state)}"
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in _notes(verdict))
-    judged = f"<small>{html.escape(_judged(verdict))}</small>"
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in verdict.all_notes)
+    judged = f"<small>{html.escape(verdict.judged)}</small>"
     return f"<div><p>{title}<br>{judged}</p><table><tbody>{rows}</tbody></table>{notes}</div>"
 
 
@@ -50,20 +33,36 @@ def _coloured(text: str, status: str) -> str:
     return f"<b style='color: white; {ground}'>{text}</b>"
 
 
-def is_word_for_word(verdict: Verdict) -> bool:
-    """Whether a kernel is the exercise's solution, names included, and longer than one that everybody writes alike."""
-    return verdict.is_reference and _statements(verdict.exercise) > SHORT
+def picture_of(verdict: Verdict) -> bytes:
+    """What a warp touches at the kernel's costliest line, as PNG; empty if the kernel accessed nothing."""
+    if verdict.report is None or not verdict.report.accesses:
+        return b""
+    buffer = io.BytesIO()
+    verdict.report.plot().savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
 
 
-@cache
-def _statements(name: str) -> int:
-    body = Source(load(name).kernel.py_func).tree.body
-    return sum(isinstance(node, ast.stmt) for statement in body for node in ast.walk(statement))
+class Card:
+    """A verdict as a notebook shows it: the card, and beside it what a warp of the kernel accesses.
 
+    picture: as PNG, of a verdict that has no report.
+    """
 
-def _judged(verdict: Verdict) -> str:
-    return f"judged: {verdict.path}, line {verdict.line}, code {verdict.digest or 'not read'}"
+    def __init__(self, verdict: Verdict, picture: bytes = b""):
+        self.verdict, self.picture = verdict, picture
 
+    def __getattr__(self, name: str):
+        return getattr(self.verdict, name)
 
-def _notes(verdict: Verdict) -> list[str]:
-    return ([REFERENCE] if is_word_for_word(verdict) else []) + verdict.notes
+    def __str__(self) -> str:
+        return str(self.verdict)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        picture = self.picture or picture_of(self.verdict)
+        if not picture:
+            return page(self.verdict)
+        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        alt = "which elements of each array a warp touches at the costliest line of the kernel"
+        return f'{page(self.verdict)}<img style="max-width: 100%" alt="{alt}" src="{source}">'

@@ -15,12 +15,14 @@ from tqdm import tqdm
 from studylib import kernels
 from studylib.errors import StudyError
 from studylib.grading import isolation, seed
+from studylib.grading.card import picture_of
 from studylib.grading.child import CAN_FORK, Child
 from studylib.grading.hand_ins import Job
-from studylib.grading.judging import failed, judging, picture_of, read_answer, verdict_of
+from studylib.grading.judge import judge
+from studylib.grading.judge_apart import judging, read_answer, verdict_of
 from studylib.grading.results import Grade, Results
-from studylib.grading.source import Refused, read_file
-from studylib.grading.verdict import Verdict, judge
+from studylib.grading.submission import Refused, read_file
+from studylib.grading.verdict import Verdict
 
 
 @dataclass
@@ -86,12 +88,11 @@ def _read(job: Job) -> tuple[str, Grade | None]:
     """The text of what was handed in, read once, to be judged as it was then; a grade where there is none to judge."""
     if job.path is None:
         notes = [job.instead] if job.instead else []
-        verdict = Verdict(job.exercise, kernels.load(job.exercise).week, "", 1, "", False, [], notes)
-        return "", Grade(job.participant, verdict)
+        return "", Grade(job.participant, Verdict.begin(job.exercise, "", *notes))
     try:
         return read_file(job.path, job.folder), None
     except Refused as error:
-        return "", Grade(job.participant, failed(job.exercise, _shown(job), "imports", str(error)))
+        return "", Grade(job.participant, Verdict.begin(job.exercise, _shown(job)).fail("imports", str(error)))
 
 
 def _judging(job: Job, text: str) -> Child:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from studylib import kernels
 from studylib.errors import StudyError
-from studylib.grading.source import MAX_BYTES, Refused, read_file
-from studylib.kernels.stubs import EXERCISES, stub
+from studylib.files import EXERCISES
+from studylib.grading.submission import MAX_BYTES, Refused, read_file
+from studylib.kernels.stubs import stub
 
 DEEPEST, MOST = 8, 20_000  # folders within each other, and files and folders, that are looked at for each participant
 MOST_READ = 20  # files that may be one exercise

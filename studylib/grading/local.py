@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from studylib.grading.card import page
-from studylib.grading.judging import judge_apart, picture_of
-from studylib.grading.verdict import Verdict, judge
+from studylib.files import EXERCISES
+from studylib.grading.card import Card
+from studylib.grading.judge import judge
+from studylib.grading.judge_apart import judge_apart
+from studylib.grading.verdict import Verdict
 from studylib.kernels import load
-from studylib.kernels.stubs import EXERCISES
 
 PATIENCE = 1  # seconds after which a check says that it is working
 
@@ -38,32 +38,6 @@ def _working(name: str) -> Callable[[], None]:
             print(f"judging {name} ...", file=sys.stderr, flush=True)
 
     return meanwhile
-
-
-class Card:
-    """A verdict as a notebook shows it: the card, and beside it what a warp of the kernel accesses.
-
-    picture: as PNG, of a verdict that has no report.
-    """
-
-    def __init__(self, verdict: Verdict, picture: bytes = b""):
-        self.verdict, self.picture = verdict, picture
-
-    def __getattr__(self, name: str):
-        return getattr(self.verdict, name)
-
-    def __str__(self) -> str:
-        return str(self.verdict)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        picture = self.picture or picture_of(self.verdict)
-        if not picture:
-            return page(self.verdict)
-        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        alt = "which elements of each array a warp touches at the costliest line of the kernel"
-        return f'{page(self.verdict)}<img style="max-width: 100%" alt="{alt}" src="{source}">'
 
 
 def check(name: str, kernel=None) -> Card:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studylib.gpu import Finding, Report
 from studylib.gpu.findings import counted
+from studylib.gpu.hardware import WARP
+from studylib.grading.runs import Run
 from studylib.kernels import Exercise
-
-if TYPE_CHECKING:
-    from studylib.grading.verdict import Run
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # below it float32 has fewer digits, and a card may take it for 0
 SHOWN = 5
-WARP = 32
 MOST_WARPS = 4096  # that are replayed to find who wrote an element
 
 

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from studylib import kernels
 from studylib.errors import StudyError
+from studylib.files import EXERCISES
 from studylib.grading import record
 from studylib.grading.local import check_file
-from studylib.grading.results import MISSING, grader_version, result_key
-from studylib.grading.source import Refused, read_file
-from studylib.grading.verdict import Verdict
-from studylib.kernels.stubs import EXERCISES
+from studylib.grading.results import grader_version, result_key
+from studylib.grading.submission import Refused, read_file
+from studylib.grading.verdict import FAILED, MARKS, MISSING, PASSED, Verdict
 
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not attempted": ("·", "dim"), MISSING: ("?", "dim")}
+STYLES = {PASSED: "green", FAILED: "red"}
 WIDTH = 20  # characters of a bar
 
 
@@ -84,12 +84,13 @@ def table(
     for person, states in people.items():
         for number, week in enumerate(kernels.weeks()):
             names = kernels.names(week)
-            done = sum(states.get(name) == "passed" for name in names)
+            done = sum(states.get(name) == PASSED for name in names)
             bar = ProgressBar(total=len(names), completed=done, width=WIDTH)
             text = Text()
             for name in names:
-                mark, style = MARKS.get(states.get(name, MISSING), MARKS[MISSING])
-                text.append(f"{mark} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  ", style)
+                state = states.get(name, MISSING)
+                mark = f"{MARKS.get(state, '?')} {name}{' (borrowed)' if name in (borrowed or {}) else ''}  "
+                text.append(mark, STYLES.get(state, "dim"))
             # What a name holds is no mark-up, and no command to the terminal.
             name = "" if number else "".join(c if c.isprintable() else "?" for c in person)
             own_gaps = []

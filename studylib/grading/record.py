@@ -9,8 +9,8 @@ from typing import Any
 
 from studylib import files
 from studylib.errors import StudyError
+from studylib.files import EXERCISES
 from studylib.kernels import load
-from studylib.kernels.stubs import EXERCISES
 
 RECORD = EXERCISES / ".study.json"
 

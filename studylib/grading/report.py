@@ -19,15 +19,14 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from studylib import files, kernels
+from studylib.files import EXERCISES
 from studylib.gpu.findings import counted
-from studylib.grading.card import is_word_for_word, page
+from studylib.grading.card import page
 from studylib.grading.hand_ins import MARKER, file_names
-from studylib.grading.results import MISSING, Grade
-from studylib.grading.verdict import display_path
-from studylib.kernels.stubs import EXERCISES
+from studylib.grading.results import Grade
+from studylib.grading.verdict import FAILED, MARKS, MISSING, NOT_ATTEMPTED, PASSED, display_path
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
-MARKS = {"passed": "✓", "failed": "✗", "not attempted": "·", MISSING: " "}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd; vertical-align: top }
@@ -133,7 +132,7 @@ def _reason(grade: Grade) -> tuple[str, str]:
     """(stage, text) of what failed first, or of what lay there instead of a file; empty if nothing did."""
     if grade.state == MISSING:
         return "", "\n".join(grade.verdict.notes)
-    return next(((s.name, s.text) for s in grade.verdict.stages if s.status == "failed"), ("", ""))
+    return next(((s.name, s.text) for s in grade.verdict.stages if s.status == FAILED), ("", ""))
 
 
 def _without_folders(grade: Grade, folder: Path) -> Grade:
@@ -164,7 +163,7 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
     rows = []
     for person, own in people.items():
         cells = [(_mark(g), g.state, _reason(g)[1]) for g in own]
-        passed = sum(grade.state == "passed" for grade in own)
+        passed = sum(grade.state == PASSED for grade in own)
         rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
     said = {"participants": counted(len(rows), "participant"), "exercises": counted(len(names), "exercise")}
     return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names, **said)
@@ -173,7 +172,7 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
 def _mark(grade: Grade) -> str:
     if grade.state == MISSING and grade.verdict.notes:
         return "?"
-    return MARKS[grade.state] + "★" * is_word_for_word(grade.verdict)
+    return MARKS.get(grade.state, " ") + "★" * grade.verdict.is_word_for_word
 
 
 def _csv(grades: Sequence[Grade]) -> str:
@@ -182,7 +181,7 @@ def _csv(grades: Sequence[Grade]) -> str:
     writer.writerow(COLUMNS)
     for grade in grades:
         v = grade.verdict
-        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), is_word_for_word(v), v.digest)
+        row = (grade.participant, v.week, v.exercise, grade.state, *_reason(grade), v.is_word_for_word, v.digest)
         writer.writerow([_plain(str(value)) for value in row])
     return buffer.getvalue()
 
@@ -198,17 +197,17 @@ def _junit(grades: Sequence[Grade]) -> str:
     people = dict.fromkeys(grade.participant for grade in grades)
     for person in people:
         own = [grade for grade in grades if grade.participant == person]
-        failed = sum(grade.state == "failed" for grade in own)
-        skipped = sum(grade.state in (MISSING, "not attempted") for grade in own)
+        failed = sum(grade.state == FAILED for grade in own)
+        skipped = sum(grade.state in (MISSING, NOT_ATTEMPTED) for grade in own)
         attributes = {"name": _clean(person), "tests": len(own), "failures": failed, "errors": 0, "skipped": skipped}
         suite = ElementTree.SubElement(suites, "testsuite", {k: str(v) for k, v in attributes.items()})
         for grade in own:
             names = {"classname": f"{_clean(person)}.{grade.verdict.week}", "name": grade.verdict.exercise}
             case = ElementTree.SubElement(suite, "testcase", names)
             stage, text = _reason(grade)
-            if grade.state == "failed":
+            if grade.state == FAILED:
                 ElementTree.SubElement(case, "failure", {"message": stage}).text = _clean(text)
-            elif grade.state != "passed":
+            elif grade.state != PASSED:
                 why = f"{grade.state}; {text}" if text else grade.state
                 ElementTree.SubElement(case, "skipped", {"message": _clean(why)})
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"

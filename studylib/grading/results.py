@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from studylib import files, kernels
-from studylib.grading.verdict import Verdict
-
-MISSING = "not handed in"
+from studylib.grading.verdict import MISSING, Verdict
 
 
 @dataclass(frozen=True)

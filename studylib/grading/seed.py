@@ -11,7 +11,7 @@ import numpy as np
 
 from studylib import files
 from studylib.errors import StudyError
-from studylib.kernels.stubs import EXERCISES
+from studylib.files import EXERCISES
 
 OWN = EXERCISES / ".study.seed"  # of this clone, for `study check`
 BYTES = 32

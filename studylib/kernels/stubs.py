@@ -9,10 +9,10 @@ from textwrap import indent
 
 from studylib import files
 from studylib.errors import StudyError
+from studylib.files import EXERCISES
 from studylib.gpu.findings import counted
-from studylib.kernels.exercise import FOLDER, Exercise, load, names, weeks
+from studylib.kernels.exercise import Exercise, load, names, weeks
 
-EXERCISES = FOLDER.parents[1] / "exercises"
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n", re.MULTILINE | re.DOTALL)
 GRADER = "\n\n# BEGIN GRADER\n"
 HINTS = re.compile(r"^Hints:\n.*?(?=^Budget:)", re.MULTILINE | re.DOTALL)

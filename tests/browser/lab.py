@@ -137,12 +137,18 @@ def _menu(page: Page, menu: str, item: str) -> None:
 
 def all_numbered(page: Page) -> bool:
     # One question to the page, and none that needs the layout: it is asked again and again while the notebook runs.
-    prompts = page.evaluate("[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)")
+    # A cell whose code is folded shows no number.
+    prompts = page.evaluate(
+        """[...document.querySelectorAll('.jp-CodeCell')].filter(e => !e.querySelector('.jp-InputPlaceholder'))
+        .map(e => e.querySelector('.jp-InputPrompt').textContent)"""
+    )
     return bool(prompts) and all(re.fullmatch(r"\[\d+\]:", prompt.strip()) for prompt in prompts)
 
 
 def has_error(page: Page) -> bool:
-    return page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() > 0
+    # An error has the type of what is written to stderr; it begins with a line of dashes.
+    written = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
+    return any(text.lstrip().startswith("-----") for text in written.all_text_contents())
 
 
 def save(page: Page) -> None:

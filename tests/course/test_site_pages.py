@@ -6,7 +6,7 @@ import pytest
 
 from studylib import course as courses
 from studylib import ledger
-from studylib.course import site
+from studylib.course import notebooks, site
 from studylib.course.site import pages
 from tests.course.conftest import on
 
@@ -95,6 +95,32 @@ def test_a_link_to_nowhere_stops_the_build(everything, monkeypatch, capfd):
     with pytest.raises(site.SiteError, match="faults that are listed above"):
         site.build(on(3), everything.root)
     assert "nowhere.md" in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")  # in the theme
+def test_the_built_page_has_the_texts_of_its_pictures_and_folds_code_and_solutions(everything, monkeypatch):
+    monkeypatch.setattr(site.ledger, "papers", list)
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
+    pictures = [
+        nbformat.v4.new_output("display_data", {"image/png": dot}, metadata={"image/png": {"alt": text}})
+        for text in ("A line that rises.", 'Two "lines" < one.')
+    ]
+    solved = "# BEGIN SOLUTION, 2 minutes: x\nx = 21 + 21\n# END SOLUTION"
+    cells = [
+        nbformat.v4.new_markdown_cell("# Week 1"),
+        nbformat.v4.new_code_cell("plot()", metadata={"jupyter": {"source_hidden": True}}, outputs=pictures),
+        nbformat.v4.new_code_cell(solved),
+        nbformat.v4.new_code_cell("x"),
+    ]
+    week = everything.weeks[0]
+    metadata = {"kernelspec": notebooks.KERNELSPEC, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), week.folder / f"{week.name}.ipynb")
+    site.build(on(3), everything.root)
+    page = (everything.root / "build" / "site" / "weeks" / week.name / f"{week.name}.html").read_text()
+    assert page.count('alt="A line that rises."') == 1 and page.count('alt="Two &quot;lines&quot; &lt; one."') == 1
+    folded = page.partition("<summary>Solution: x</summary>")[2].partition("</details>")[0]
+    assert page.count(">21<") == 2 == folded.count(">21<") and "your turn, 2 minutes: x" in page
+    assert "tag_hide-input" in page and page.index("tag_hide-input") < page.index("A line that rises")
 
 
 def test_a_missing_package_is_named(everything, monkeypatch):

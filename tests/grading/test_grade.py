@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from hostile import HOSTILE, UNHOOKED
 
-from studylib.grading import grade, hand_ins, judging, report, results
+from studylib.grading import grade, hand_ins, judge_apart, report
+from studylib.grading.verdict import MISSING
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
@@ -55,7 +56,7 @@ def test_hostile_submissions_fail_alone(hand_in, solved, tmp_path):
     # What stands beside a kernel is never run, so it can do nothing, and the kernel is judged as it is.
     for person in HOSTILE.keys() - expected.keys():
         assert found[person].state == "passed", (person, reason(found[person]))
-    assert found["empty"].state == results.MISSING
+    assert found["empty"].state == MISSING
     assert (folder / "deletes" / "02_resnext_gpu1" / "transpose.py").exists()
     for path in report.write(list(found.values()), tmp_path / "out", folder):
         assert path.stat().st_size
@@ -136,7 +137,7 @@ def test_a_reason_is_never_as_long_as_a_file_may_be(hand_in, solved, tmp_path):
     folder = hand_in(
         "long", solved.replace("tile[x, y]\n", f"tile[x, y]  # {'x' * 190_000}\n").replace("cuda.sync", "# ")
     )
-    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= judging.LONGEST_STAGE
+    assert 100 < len(reason(graded(folder, tmp_path / "out")["long"])) <= judge_apart.LONGEST_STAGE
 
 
 def test_what_a_kernel_prints_is_not_the_facilitators(hand_in, solved, tmp_path):
@@ -205,7 +206,7 @@ def test_branches(hand_in, solved, tmp_path, monkeypatch):
     folder = hand_ins.check_out("group/*", tmp_path / "out")
     assert sorted(p.name for p in folder.iterdir()) == ["group_anna", "group_ben"]
     found = graded(folder, tmp_path / "grades")
-    assert found["group_anna"].state == "passed" and found["group_ben"].state == results.MISSING
+    assert found["group_anna"].state == "passed" and found["group_ben"].state == MISSING
     with pytest.raises(ValueError, match="no git branch fits 'nobody'"):
         hand_ins.check_out("nobody", tmp_path / "none")
 

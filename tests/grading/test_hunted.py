@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import hunted
 
-from studylib.grading import hand_ins, judging, report
+from studylib.grading import hand_ins, judge_apart, report
 from studylib.grading.grade import grade
 from studylib.grading.hand_ins import Job
 from studylib.grading.isolation import Limits
@@ -58,7 +58,7 @@ def test_each_attempt_gets_the_verdict_that_it_should(tmp_path, monkeypatch):
 
 
 def test_what_does_not_end_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(judging, "JUDGE", Limits(seconds=2))
+    monkeypatch.setattr(judge_apart, "JUDGE", Limits(seconds=2))
     grades = graded(hunted.ENDED_BY_TIME, tmp_path)
     assert unexpected(hunted.ENDED_BY_TIME, grades) == []
 

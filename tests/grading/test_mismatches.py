@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from studylib.grading.judge import judge
 from studylib.grading.mismatches import SMALLEST, close
-from studylib.grading.verdict import judge, run
+from studylib.grading.runs import run
 from studylib.kernels import load, names
 
 MOVED = {"codebook_decode", "im2col", "mec_lower", "transpose", "vector_add"}

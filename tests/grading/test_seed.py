@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from studylib.grading import seed
-from studylib.grading.verdict import judge
+from studylib.grading.judge import judge
 from studylib.kernels import load, names
 from studylib.kernels.stubs import mutated
 

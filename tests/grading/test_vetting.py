@@ -2,7 +2,7 @@
 
 import pytest
 
-from studylib.grading.verdict import judge
+from studylib.grading.judge import judge
 
 MARK = "__import__('pathlib').Path('ran').touch()"
 KERNEL = """

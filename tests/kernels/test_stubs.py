@@ -4,7 +4,7 @@ import pytest
 
 from studylib import files
 from studylib.grading import proof
-from studylib.grading.verdict import judge
+from studylib.grading.judge import judge
 from studylib.kernels import Mutant, exercise, find, load, names, stubs, weeks
 
 

@@ -603,12 +603,8 @@ axes[4].text(
     color=plots.GREY,
 )
 axes[4].set(xlabel="segments k", ylabel="parameters\n(depthwise = 1)", ylim=(0, None))
-fig.suptitle(
-    "More segments, fewer connections: from k = 16 on, the 1x1 convolution is what costs",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
+plots.title(
+    fig, "More segments, fewer connections: from k = 16 on, the 1x1 convolution is what costs"
 )
 assert next(k for k, p in zip(ks, params) if p < 2 * C * C) == 16
 plt.show()
@@ -1051,13 +1047,7 @@ for ax, values, name, fmt in (
         )
     ax.set_title(name, fontsize=9, fontweight="normal")
     ax.set_axis_off()
-fig.suptitle(
-    "Figure 3: sixteen floats become sixteen indices and four floats",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "Figure 3: sixteen floats become sixteen indices and four floats")
 plt.show()
 
 

@@ -153,13 +153,7 @@ fig, axes = plt.subplots(
 )
 for ax, columns in zip(axes, (1, 2, 3, 4)):
     draw_block(ax, columns)
-fig.suptitle(
-    "Each block is the one before it, twice, and one convolution (left) beside both",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "Each block is the one before it, twice, and one convolution (left) beside both")
 plt.show()
 
 # %% [markdown]
@@ -694,13 +688,7 @@ for h in range(5):
 
 # %% tags=["figure-lowering"]
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 4.9), layout="constrained", width_ratios=[7, 9, 21])
-fig.suptitle(
-    "105 numbers in place of 225: the five windows of a column overlap in one strip",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "105 numbers in place of 225: the five windows of a column overlap in one strip")
 axes[0].imshow(digit[0, :, :, 0])
 axes[0].add_patch(plt.Rectangle((1.5, -0.5), 3, 7, fill=False, ec=plots.ORANGE, lw=3))
 axes[0].set(xlabel="image, 7 x 7;\nframed:\nthe strip w = 2", xticks=range(7), yticks=range(7))

@@ -261,12 +261,8 @@ for j, (name, ax) in enumerate(zip(LETTERS, axes[1:])):
     ax.set_title(f"votes for {name}", fontsize=9, fontweight="normal")
 for ax in axes:
     ax.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal", xticks=[], yticks=[])
-fig.suptitle(
-    "Votes (dotted) that agree make a long capsule: iteration 1 orange, iteration 5 blue",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
+plots.title(
+    fig, "Votes (dotted) that agree make a long capsule: iteration 1 orange, iteration 5 blue"
 )
 plt.show()
 
@@ -558,13 +554,7 @@ for r, ax in enumerate(axes[1:4]):
     ax.set_title(f"iteration {r + 1}", fontsize=9, fontweight="normal")
 axes[1].set_ylabel("child, 36 primary capsules")
 fig.colorbar(drawn, cax=axes[4], label="share")
-fig.suptitle(
-    "Equal shares at first; then the children agree on the digit",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "Equal shares at first; then the children agree on the digit")
 plt.show()
 
 # %% tags=["nbval-ignore-output"]
@@ -691,13 +681,7 @@ for ax, dimension in zip(axes, strongest):
     ax.spines[:].set_visible(False)
 axes[0].set_xticks(16 * np.arange(10) + 7.5, ["image", *(f"{change:+.2f}" for change in changes)])
 axes[0].tick_params(labeltop=True, labelbottom=False, length=0, labelsize=8)
-fig.suptitle(
-    "One number of the pose moved: the five that change the drawing most",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "One number of the pose moved: the five that change the drawing most")
 plt.show()
 
 
@@ -825,7 +809,7 @@ def draw_scenes(rows, title):
         ax.set_title(name, fontsize=9, fontweight="normal")
     bar = fig.colorbar(drawn, ax=axes, ticks=range(11), fraction=0.03, shrink=0.9)
     bar.ax.set_yticklabels(["background", *map(str, range(10))], fontsize=7)
-    fig.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    plots.title(fig, title)
     plt.show()
 
 
@@ -931,13 +915,7 @@ for ax, rate in zip(axes, (1, 2, 4)):
     ax.set_title(
         f"rate {rate}: sees {2 * rate + 1}x{2 * rate + 1}", fontsize=9, fontweight="normal"
     )
-fig.suptitle(
-    "Nine weights at any rate: the view grows, the cost does not",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "Nine weights at any rate: the view grows, the cost does not")
 plt.show()
 
 
@@ -977,9 +955,7 @@ def positions(ax, strided, title):
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 1.9), layout="constrained")
 positions(axes[0], True, "stride 2, then rate 1: seven positions of z")
 positions(axes[1], False, "stride 1, then rate 2: thirteen, every other one as before")
-fig.suptitle(
-    "The same inputs meet the same weights", fontsize=11, fontweight="bold", x=0.01, ha="left"
-)
+plots.title(fig, "The same inputs meet the same weights")
 plt.show()
 
 # %% [markdown]
@@ -1170,13 +1146,7 @@ for ax, (name, values) in zip(axes, ({"the map": photograph} | levels).items()):
     ax.imshow(values, cmap="gray", vmin=0, vmax=0.8)
     ax.set_title(name, fontsize=9, fontweight="normal")
     ax.set_axis_off()
-fig.suptitle(
-    "What the pyramid tells each position about the rest of the image",
-    fontsize=11,
-    fontweight="bold",
-    x=0.01,
-    ha="left",
-)
+plots.title(fig, "What the pyramid tells each position about the rest of the image")
 plt.show()
 
 # %%
@@ -1561,9 +1531,7 @@ for ax, (name, cache), colour in zip(axes, caches.items(), plots.COLOURS, strict
     ax.set_title(f"{name}:\n{cache.misses:,} misses", fontsize=9)
     ax.set_xlabel("step")
 axes[0].set_ylabel("address in B (row by row)")
-fig.suptitle(
-    "The same product, three walks through B", x=0.01, ha="left", fontweight="bold", fontsize=11
-)
+plots.title(fig, "The same product, three walks through B")
 plt.show()
 
 # %% [markdown]
@@ -2531,13 +2499,7 @@ for ax, (name, (_, amounts)) in zip(axes, DEFORMATIONS.items(), strict=True):
     ax.grid(alpha=0.25)
 axes[0].set_ylabel("moved, in distances\nbetween classes")
 axes[0].legend(fontsize=8)
-fig.suptitle(
-    "The Fourier modulus ignores shifts only; scattering bears all three",
-    x=0.01,
-    ha="left",
-    fontweight="bold",
-    fontsize=11,
-)
+plots.title(fig, "The Fourier modulus ignores shifts only; scattering bears all three")
 plt.show()
 
 # %% [markdown]

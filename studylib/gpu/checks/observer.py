@@ -146,7 +146,7 @@ class PerThread:
 
     def _add_up(self) -> None:
         for mask, times in self._times.items():
-            self._counts += mask.lanes * times
+            self._counts += times if mask.full else mask.lanes * times
         self._times.clear()
 
 

@@ -69,14 +69,25 @@ class Pair:
     """
 
     def __init__(self, size: int):
-        self.threads = tuple(np.full(size, NOBODY) for _ in range(2))
-        self.times = tuple(np.zeros(size, np.int64) for _ in range(2))
+        self._size = size
+        self.in_use = 0  # how many of the two hold anything that a barrier has not put behind all threads
+
+    @cached_property
+    def threads(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(self._size, NOBODY), np.full(self._size, NOBODY)
+
+    @cached_property
+    def times(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(self._size, np.int64), np.zeros(self._size, np.int64)
 
     def note(self, order: Order, at: np.ndarray, threads: np.ndarray, time: int) -> None:
         """Accesses of the elements `at` by these threads, at one time."""
         (first, second), (first_time, second_time) = self.threads, self.times
-        free = (first[at] == NOBODY) | order.past(first[at], first_time[at], threads)
-        first[at[free]], first_time[at[free]] = threads[free], time
+        if not self.in_use:
+            first[at], first_time[at], self.in_use = threads, time, 1
+        else:
+            free = (first[at] == NOBODY) | order.past(first[at], first_time[at], threads)
+            first[at[free]], first_time[at[free]] = threads[free], time
         others = first[at] != threads
         if not others.any():
             return
@@ -86,6 +97,9 @@ class Pair:
         apart = order.apart(first[at], threads)
         for distance in (1, 2, 3):  # of lanes that meet in one element the farthest is to stay
             better = (apart == distance) & (distance > kept)
+            if not better.any():
+                continue
+            self.in_use = 2
             second[at[better]], second_time[at[better]] = threads[better], time
 
 
@@ -96,10 +110,7 @@ class History:
     writer: np.ndarray
     write_time: np.ndarray
     log: list[tuple[Now, int]] = field(default_factory=list)  # reads, with their times
-    # Whether there is any that a barrier has not put behind all threads.
-    has_writes: bool = False
-    has_reads: bool = False
-    has_atomics: bool = False
+    has_writes: bool = False  # whether there is any that a barrier has not put behind all threads
 
     @classmethod
     def of(cls, size: int) -> History:
@@ -185,7 +196,7 @@ class Races:
         if (mask.lanes | self.machine.returned).all():
             for history in self._shared.values():  # everything so far is in order with everything to come
                 history.log.clear()
-                history.has_writes = history.has_reads = history.has_atomics = False
+                history.has_writes, history.readers.in_use, history.atomics.in_use = False, 0, 0
 
     def warps_barrier(self, mask: Mask) -> None:
         _, some, _ = self.machine.active_warps(mask)
@@ -205,7 +216,7 @@ class Races:
         access = self._now(memory, cells, mask, site)
         if history.has_writes:
             self._against(access, history.writer, history.write_time, "reads", "wrote")
-        if history.has_atomics:
+        if history.atomics.in_use:
             self._against_pair(access, history.atomics, "reads", "changed")
         history.log.append((access, self._event(site)))
         if len(history.log) * access.count > LOG:
@@ -217,9 +228,15 @@ class Races:
         value, place = mask.take(value), access.place
         if history.has_writes:
             # Writing what is there already is harmless.
-            differ = _differ(value, memory.data[taken(cells, mask)])
-            self._against(access, history.writer, history.write_time, "writes", "wrote", differ)
-        if history.has_atomics:
+            self._against(
+                access,
+                history.writer,
+                history.write_time,
+                "writes",
+                "wrote",
+                lambda: _differ(value, memory.data[taken(cells, mask)]),
+            )
+        if history.atomics.in_use:
             self._against_pair(access, history.atomics, "writes", "changed")
         self._against_readers(access, history, "writes")
         history.writer[place], history.write_time[place] = access.threads, self._event(site)
@@ -239,7 +256,6 @@ class Races:
         self._against_readers(access, history, "changes")
         event = self._event(site)
         history.atomics.note(self.order, access.at, access.threads, event)
-        history.has_atomics = True
         if self.fences is not None and memory.space == "global":
             barriers = self.order.last_barrier(access.threads)
             self.fences.atomic(id(history), access.at, access.threads, event, barriers, needs_old)
@@ -262,23 +278,34 @@ class Races:
     def _work_off(self, history: History) -> None:
         for access, time in history.log:
             history.readers.note(self.order, access.at, access.threads, time)
-            history.has_reads = True
         history.log.clear()
 
     def _against_readers(self, access: Now, history: History, verb: str) -> None:
         self._work_off(history)
-        if history.has_reads:
+        if history.readers.in_use:
             self._against_pair(access, history.readers, verb, "read")
 
     def _against_pair(self, access: Now, pair: Pair, verb: str, theirs: str) -> None:
-        for others, times in zip(pair.threads, pair.times, strict=True):
+        for others, times in zip(pair.threads[: pair.in_use], pair.times, strict=False):
             if self._against(access, others, times, verb, theirs):
                 return
 
-    def _against(self, access: Now, others: np.ndarray, times: np.ndarray, verb: str, theirs: str, only=True) -> bool:
-        """Reports the access where it is unordered with the others'; whether there was any."""
+    def _against(
+        self,
+        access: Now,
+        others: np.ndarray,
+        times: np.ndarray,
+        verb: str,
+        theirs: str,
+        only: Callable[[], np.ndarray] | None = None,
+    ) -> bool:
+        """Reports the access where it is unordered with the others', and `only` holds; whether there was any."""
         other, threads = others[access.place], access.threads
-        clash = (other != NOBODY) & (other != threads) & only
+        if other.max(initial=NOBODY) == NOBODY:
+            return False
+        clash = (other != NOBODY) & (other != threads)
+        if only is not None and clash.any():
+            clash &= only()
         if clash.any():
             time = times[access.place]
             clash &= ~self.order.past(other, time, threads)

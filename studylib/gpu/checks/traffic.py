@@ -67,36 +67,50 @@ class Traffic:
         if key not in self._costs:
             if len(self._costs) == KEPT:
                 self._costs.clear()
-            cost = self._worked_out(machine, cells.base.vector + shift, memory.space, size, mask)
+            cost = self._worked_out(machine, cells.base, shift, memory.space, size, mask)
             self._costs[key] = cells.base, mask, cost  # both are kept so that their ids stay their own
         return self._costs[key][2]
 
-    def _worked_out(self, machine: Machine, cells: np.ndarray, space: str, size: int, mask: Mask) -> tuple[int, int]:
+    def _worked_out(
+        self, machine: Machine, base: Index, shift: int, space: str, size: int, mask: Mask
+    ) -> tuple[int, int]:
+        if mask.full and base.start is not None and machine.grid.threads % WARP == 0:
+            warps = machine.lanes // WARP  # each is a number of whole sectors and words after the one before
+            first = np.arange(base.start + shift, base.start + shift + WARP)
+            return warps, warps * self._alike(first[None], None, space, size)
         active, some, every = machine.active_warps(mask)
         requests, full = int(np.count_nonzero(some)), int(np.count_nonzero(every))
-        rows, total = machine.warps(cells, 0), 0
-        count = sectors if space == "global" else passes
+        rows, total = machine.warps(base.vector + shift if shift else base.vector, 0), 0
         if full:
-            total += self._full(rows if full == len(rows) else rows[every], space, size, count)
+            total += self._alike(rows if full == len(rows) else rows[every], None, space, size)
         if full < requests:
             part = some & ~every
-            total += count(rows[part], size, active[part])
+            total += self._alike(rows[part], active[part], space, size)
         return requests, total
 
-    def _full(self, rows: np.ndarray, space: str, size: int, count) -> int:
-        first = rows[:, 0]
+    def _alike(self, rows: np.ndarray, active: np.ndarray | None, space: str, size: int) -> int:
+        """The cost of requests; if they all have one pattern, it is worked out once for each place in a sector."""
+        count = sectors if space == "global" else passes
+        lane, lanes = 0, b""
+        if active is not None:
+            lane, lanes = int(active[0].argmax()), active[0].tobytes()
+            if not (active == active[0]).all():
+                return count(rows, size, active)
+        first = rows[:, lane]
         relative = rows - first[:, None]
+        if active is not None:
+            relative[:, ~active[0]] = 0
         pattern = relative[0]
         if not (relative == pattern).all():
-            return count(rows, size)
+            return count(rows, size, active)
         period = _period(space, size)
         shifts = np.bincount(first % period)
         total = 0
         for shift in np.flatnonzero(shifts):
-            key = space, size, int(shift), pattern.tobytes()
+            key = space, size, int(shift), lanes, pattern.tobytes()
             if key not in self._known:
                 lowest = int(pattern.min())
                 moved = pattern + shift - lowest // period * period
-                self._known[key] = count(moved[None], size)
+                self._known[key] = count(moved[None], size, None if active is None else active[:1])
             total += int(shifts[shift]) * self._known[key]
         return total

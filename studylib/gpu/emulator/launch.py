@@ -70,6 +70,12 @@ class Argument:
             return TypedArray(frozenset([self.value.memory.outline]), self.value.ndim, self.writable)
         return abstract(self.value)
 
+    def result(self) -> np.ndarray:
+        """What a host array's copy holds now."""
+        assert self.host is not None
+        order = "C" if self.host.flags.c_contiguous else "F"
+        return self.value.memory.data.reshape(self.host.shape, order=order)
+
 
 def bind(source: Source, args: tuple) -> list[Argument]:
     """The arguments of a launch; raises TypeError or ValueError for what Numba does not take.
@@ -157,9 +163,7 @@ def run(program: Program, grid: Grid, arguments: list[Argument], observer: Obser
     hosts = [a.host for a in arguments if a.host is not None]
     for argument in arguments:
         if argument.host is not None and _comes_back(program, argument, hosts):
-            flat = argument.value.memory.data
-            order = "C" if argument.host.flags.c_contiguous else "F"
-            argument.host[...] = flat.reshape(argument.host.shape, order=order)
+            argument.host[...] = argument.result()
 
 
 def _comes_back(program: Program, argument: Argument, hosts: list[np.ndarray]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Grid:
         """Threads per block."""
         return math.prod(self.block)
 
+    @cached_property
+    def is_line(self) -> bool:
+        """Whether blocks and threads lie along x alone."""
+        return self.blocks == self.grid[0] and self.threads == self.block[0]
+
     def extent(self, name: str, axis: int) -> int:
         dims = self.grid if name in ("blockIdx", "gridDim") else self.block
         return dims[axis] if axis < len(dims) else 1
@@ -56,13 +62,19 @@ def _position(number: int, extents: tuple[int, ...]) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
+UNASKED, UNKNOWN = object(), object()
+
+
 class Index:
     """A vector of integers as int64, with what is known of it: indices recur, above all in loops."""
 
-    def __init__(self, vector: np.ndarray):
+    def __init__(self, vector: np.ndarray, start: int | None = None):
         self.source = vector
         self.vector = vector.astype(np.int64, copy=False)
         self._sums: dict = {}
+        self._start: Any = UNASKED if start is None else start
+        if start is not None:  # known to be consecutive
+            self.low, self.high = start, start + len(vector) - 1
 
     @cached_property
     def low(self) -> int:
@@ -80,9 +92,16 @@ class Index:
         """Whether any holds the bound or more."""
         return self.high >= bound and bool(((self.source >= bound) & mask.lanes).any())
 
-    @cached_property
+    @property
     def start(self) -> int | None:
-        """The first of consecutive numbers, None if they are not."""
+        """The first of consecutive numbers; None if they are not, and at the first time: to find out takes longer than it saves once."""
+        if self._start is UNASKED:
+            self._start = UNKNOWN
+        elif self._start is UNKNOWN:
+            self._start = self._find_start()
+        return self._start if self._start.__class__ is int else None
+
+    def _find_start(self) -> int | None:
         vector = self.vector
         if self.high - self.low != len(vector) - 1 or vector[0] != self.low or vector[-1] != self.high:
             return None
@@ -124,7 +143,10 @@ class Machine:
     @cached_property
     def thread(self) -> np.ndarray:
         """The lane's thread, counted over the whole grid."""
-        return self.lane + self.first * self.grid.threads
+        first = self.first * self.grid.threads
+        thread = np.arange(first, first + self.lanes)
+        self._indices[id(thread)] = Index(thread, first)
+        return thread
 
     @cached_property
     def within(self) -> np.ndarray:
@@ -165,6 +187,8 @@ class Machine:
         key, extent = ("grid", axis), self.grid.extent("blockDim", axis)
         if extent * self.grid.extent("gridDim", axis) == 1:
             return np.int64(0)
+        if self.grid.is_line and axis == 0:
+            return self.thread
         if key not in self._registers:
             blocks = self._part("blockIdx", axis) * extent
             self._registers[key] = np.add.outer(blocks, self._part("threadIdx", axis)).reshape(-1)

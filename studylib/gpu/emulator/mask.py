@@ -52,7 +52,7 @@ class Mask:
         """The live lanes' elements of a vector, or of a scalar that all share."""
         if np.ndim(values) == 0:
             return np.full(self.count, values)
-        return values if self.full else values.take(self.indices)
+        return values if self.full else values[self.lanes]
 
 
 class Rest(Mask):

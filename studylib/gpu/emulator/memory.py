@@ -29,7 +29,10 @@ class Cells:
 
     def take(self, mask: Mask) -> np.ndarray:
         """Of each lane of the mask."""
-        return self.all if mask.full else self.base.vector.take(mask.indices) + self.constant
+        if mask.full:
+            return self.all
+        cells = self.base.vector[mask.lanes]
+        return cells + self.constant if self.constant else cells
 
     def read(self, data: np.ndarray) -> np.ndarray:
         """What they hold, a vector; anything in idle lanes."""
@@ -42,7 +45,7 @@ class Cells:
     def write(self, data: np.ndarray, value, mask: Mask) -> None:
         """The lanes of the mask write a scalar or a vector; of several in one cell the last one stays."""
         if not mask.full:
-            data[self.take(mask)] = value if np.ndim(value) == 0 else value.take(mask.indices)
+            data[self.take(mask)] = value if np.ndim(value) == 0 else value[mask.lanes]
         elif self.base.start is not None:
             start = self.base.start + self.constant
             data[start : start + len(self.base.vector)] = value

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from studylib import gpu
-from studylib.grading.source import Refused, read_file, take
+from studylib.grading.submission import Refused, read_file, take
 
 HEAD = "from numba import cuda, float32\nimport numpy as np\nimport math\n"
 BODY = "@cuda.jit\ndef k(a, out):\n    i = cuda.grid(1)\n    if i < out.size:\n        out[i] = {}\n"

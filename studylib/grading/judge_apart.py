@@ -16,10 +16,11 @@ from typing import Any
 
 from studylib.gpu.findings import Finding
 from studylib.grading import isolation
+from studylib.grading.card import picture_of
 from studylib.grading.child import CAN_FORK, Child, write_all
 from studylib.grading.isolation import JUDGE, ended
-from studylib.grading.verdict import FAILED, PASSED, Stage, Verdict, display_path, judge
-from studylib.kernels import load
+from studylib.grading.judge import judge
+from studylib.grading.verdict import PASSED, Stage, Verdict, display_path
 
 LONGEST_STAGE = 10_000  # characters of a stage's text, which quotes lines of the file: they may be as long as the file
 
@@ -91,12 +92,7 @@ def verdict_of(said: Any, name: str, path: str, status: int) -> tuple[Verdict, b
         picture = bytes.fromhex(said.pop("picture"))
         return Verdict.from_dict(said), picture
     why = said["why"] if isinstance(said, dict) and "why" in said else ended(status, JUDGE)
-    return failed(name, path, "right", f"judging the kernel {why}"), b""
-
-
-def failed(name: str, path: str, stage: str, why: str) -> Verdict:
-    """A verdict of one stage, which has failed."""
-    return Verdict(name, load(name).week, path, 1, "", False, [Stage(stage, FAILED, why)])
+    return Verdict.begin(name, path).fail("right", f"judging the kernel {why}"), b""
 
 
 def read_answer(answer: bytes) -> Any:
@@ -122,7 +118,7 @@ def judge_in_a_new_python(
 ) -> tuple[Verdict, bytes]:
     """judge_apart for Windows: what the kernel prints is shown at the end."""
     meanwhile()
-    command = [sys.executable, "-m", "studylib.grading.judging", name, str(path.resolve()), str(int(pictures))]
+    command = [sys.executable, "-m", "studylib.grading.judge_apart", name, str(path.resolve()), str(int(pictures))]
     try:
         done = subprocess.run(command, capture_output=True, timeout=JUDGE.patience, check=False)
     except subprocess.TimeoutExpired:
@@ -133,17 +129,8 @@ def judge_in_a_new_python(
     return verdict, picture
 
 
-def picture_of(verdict: Verdict) -> bytes:
-    """What a warp touches at the kernel's costliest line, as PNG; empty if the kernel accessed nothing."""
-    if verdict.report is None or not verdict.report.accesses:
-        return b""
-    buffer = io.BytesIO()
-    verdict.report.plot().savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
-
-
 def main() -> None:
-    """`python -m studylib.grading.judging NAME PATH PICTURES`: the answer on standard output."""
+    """`python -m studylib.grading.judge_apart NAME PATH PICTURES`: the answer on standard output."""
     name, path, pictures = sys.argv[1:]
     answer_to, sys.stdout = sys.stdout, sys.stderr
     answer_to.write(json.dumps(_answer(name, Path(path), None, False, bool(int(pictures)))))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from studylib import gpu
-from studylib.grading import apart, child, fence
-from studylib.grading.verdict import judge
+from studylib.grading import child, compile_apart, fence
+from studylib.grading.judge import judge
 from studylib.kernels import load
 
 pytestmark = pytest.mark.skipif(not child.CAN_FORK, reason="without fork there is no second wall")
@@ -26,8 +26,8 @@ def judged(tmp_path, monkeypatch, solved):
     path.write_text(solved)
 
     def run(act):
-        real = apart.to_ptx
-        monkeypatch.setattr(apart, "to_ptx", lambda *a, **k: act() or real(*a, **k))
+        real = compile_apart.to_ptx
+        monkeypatch.setattr(compile_apart, "to_ptx", lambda *a, **k: act() or real(*a, **k))
         return judge("transpose", path=path)
 
     return run
@@ -121,7 +121,7 @@ def test_an_answer_is_checked(answer, judged):
 
 
 def test_a_compiler_that_never_ends_is_stopped(judged, monkeypatch):
-    monkeypatch.setattr(apart, "COMPILE", apart.isolation.Limits(seconds=1, memory=1 << 32))
+    monkeypatch.setattr(compile_apart, "COMPILE", compile_apart.isolation.Limits(seconds=1, memory=1 << 32))
     verdict = judged(lambda: time.sleep(100))
     assert "was stopped" in verdict.stage("compiles").text and verdict.stage("right").status == "passed"
 
@@ -135,7 +135,7 @@ def test_the_assembler_can_be_nothing_else_and_write_nowhere_else(tmp_path):
     inside, outside = tmp_path / "in", tmp_path / "outside"
     inside.mkdir()
     script = f"echo x > mine; echo x > {outside}; read line < {Path(__file__)}; echo $line; cat mine"
-    status, report = apart._run_ptxas([os.path.realpath("/bin/sh"), "-c", script], inside)
+    status, report = compile_apart._run_ptxas([os.path.realpath("/bin/sh"), "-c", script], inside)
     assert status and report.count("ermission denied") == 2 and "fork" in report, report
     assert (inside / "mine").exists() and not outside.exists()
 
@@ -143,4 +143,6 @@ def test_the_assembler_can_be_nothing_else_and_write_nowhere_else(tmp_path):
 def test_ptx_that_the_assembler_refuses_is_an_error():
     kernel = load("transpose").kernel
     with pytest.raises(gpu.CompileError):
-        apart.assembled(kernel, "nonsense", cc=(8, 0), block=32, dynamic_shared_bytes=0, run_ptxas=apart._run_ptxas)
+        compile_apart.assembled(
+            kernel, "nonsense", cc=(8, 0), block=32, dynamic_shared_bytes=0, run_ptxas=compile_apart._run_ptxas
+        )

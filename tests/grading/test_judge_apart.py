@@ -2,7 +2,7 @@
 
 import pytest
 
-from studylib.grading import isolation, judging, local
+from studylib.grading import isolation, judge_apart, local
 from studylib.grading.local import check_file
 from studylib.kernels import load
 from studylib.kernels.stubs import GRADER
@@ -38,9 +38,9 @@ def test_a_loop_that_never_ends_has_its_line(step, tmp_path):
     assert verdict.stage("right").finds == ("endless-loop",) and "while half" in verdict.stage("right").text
 
 
-@pytest.mark.skipif(not hasattr(judging.signal, "SIGXCPU"), reason="Windows limits no time of computing")
+@pytest.mark.skipif(not hasattr(judge_apart.signal, "SIGXCPU"), reason="Windows limits no time of computing")
 def test_time_that_is_over_names_the_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr(judging, "JUDGE", isolation.Limits(seconds=1))
+    monkeypatch.setattr(judge_apart, "JUDGE", isolation.Limits(seconds=1))
     verdict = judged(
         tmp_path, "cuda.syncthreads()", "for i in range(1 << 60):\n        v = a[0, 0]\n    cuda.syncthreads()"
     )
@@ -54,7 +54,7 @@ def test_what_the_judge_runs_into_is_a_verdict(error, words, tmp_path, monkeypat
     def judge(*a, **k):
         raise error
 
-    monkeypatch.setattr(judging, "judge", judge)
+    monkeypatch.setattr(judge_apart, "judge", judge)
     verdict = judged(tmp_path, "x", "x")
     assert verdict.state == "failed" and words in verdict.stage("right").text
 
@@ -79,5 +79,5 @@ def test_it_says_that_it_works_after_a_second(monkeypatch, capsys):
 def test_a_new_python_judges_alike(tmp_path, solved):
     path = tmp_path / "transpose.py"
     path.write_text(solved.replace("    # END SOLUTION", "    print('words')"))
-    there, _ = judging.judge_in_a_new_python("transpose", path, pictures=False, meanwhile=lambda: None)
+    there, _ = judge_apart.judge_in_a_new_python("transpose", path, pictures=False, meanwhile=lambda: None)
     assert there.as_dict() == check_file("transpose", path).as_dict() and there.passed

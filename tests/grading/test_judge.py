@@ -5,7 +5,8 @@ import pytest
 from numba import cuda, float32
 
 import studylib
-from studylib.grading.verdict import Verdict, judge
+from studylib.grading.judge import judge
+from studylib.grading.verdict import Verdict
 from studylib.kernels import load, names
 from studylib.kernels.stubs import GRADER
 
