@@ -52,7 +52,10 @@ def readme(week: str) -> str:
     lines = [
         f"# Week {int(week[:2])}: exercises",
         "",
-        f"{len(exercises)} kernels, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
+        (
+            f"{len(exercises)} kernels, {total} minutes in all. Write in the file; "
+            "`study check NAME` judges it without a GPU."
+        ),
         "",
         "| exercise | what | difficulty | minutes |",
         "|---|---|---|---|",
