@@ -11,6 +11,7 @@ import pytest
 
 from studylib.course import notebooks
 
+pytestmark = pytest.mark.slow
 SOURCE = """# %% tags=["parameters"]
 FAST = True
 
