@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class ExerciseFile(pytest.File):
         for stage in TITLES:
             yield StageItem.from_parent(self, name=stage)
 
-    def stage(self, name: str):
+    def stage(self, name: str) -> Any:
         if self.verdict is None:
             from studylib.grading.local import check_file
 
@@ -51,7 +52,7 @@ class StageItem(pytest.Item):
         if found.status == FAILED:
             raise NotPassedError(found.text)
 
-    def repr_failure(self, excinfo, style=None) -> str:
+    def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         if isinstance(excinfo.value, NotPassedError):
             return f"{self.parent.path.stem} is not {self.parent.stage(self.name).title}:\n{excinfo.value}"
         return str(super().repr_failure(excinfo))

@@ -39,6 +39,7 @@ def test_this_weeks_papers_are_there():
     papers |= {"capsnet", "deeplabv3", "pspnet"}
     papers |= {"resnext"}
     papers |= {"fractalnet", "mec"}
+    papers |= {"xnor_net", "low_rank_sparse", "senet", "shufflenet", "igc", "mobilenet_v2"}
     assert papers <= set(ledger.papers())
     assert all(checked(paper).ok for paper in papers)
 
@@ -91,6 +92,30 @@ def test_this_weeks_papers_are_there():
         ("resnext", "Figure 5", "multiply-adds of ResNet-101", "~7.8 billion", "7.801 billion", "reproduces"),
         ("resnext", "Figure 5", "multiply-adds of ResNeXt-101", "~7.8 billion", "7.970 billion", "does not reproduce"),
         ("resnext", "Table 7", "parameters of ResNeXt-29, 8x64d", "34.4M", "34.427M", "reproduces"),
+        ("xnor_net", "Sec. 4.1", "fewer operations", "62.27x", "62.2703x", "reproduces"),
+        ("low_rank_sparse", "Table 1 of a later paper", "AlexNet, from the printed", "10x", "9.99x", "reproduces"),
+        ("senet", "Table 2", "SE-ResNet-50, stride in the first 1x1", "3.87G", "3.8605G", "does not reproduce"),
+        ("senet", "Table 10", "parameters of SE-ResNet-50, r = 16", "28.1M", "28.072M", "reproduces"),
+        ("senet", "Table 16", "without squeeze: the linear layers", "4.27G", "4.2690G", "reproduces"),
+        ("senet", "Sec. 4", "more than ResNet-50", "2.5 million", "2.515 million", "reproduces"),
+        ("shufflenet", "Table 1", "1x, groups g = 1", "143M", "142.50M", "reproduces"),
+        ("shufflenet", "Table 8", "multiply-adds, 1x, g = 3", "140M", "137.46M", "does not reproduce"),
+        ("shufflenet", "Sec. 4.2", "ShuffleNet 0.5x g = 4", "576", "544", "does not reproduce"),
+        ("shufflenet", "Text", "times faster for four times", "2.6x", "2.829x", "does not reproduce"),
+        (
+            "igc",
+            "README of hellozting/InterleavedGroupConvolutions",
+            "parameters, ResNet, C = 69",
+            "11.333M",
+            "12.97911M",
+            "does not reproduce",
+        ),
+        ("mobilenet_v2", "Text", "bottlenecks", "19", "17", "does not reproduce"),
+        ("mobilenet_v2", "Table 3", "7x7, MobileNet v1", "199K", "100.35K", "does not reproduce"),
+        ("mobilenet_v2", "Table 4", "parameters, width 1.4", "6.9M", "6.061M", "does not reproduce"),
+        ("mobilenet_v2", "Table 5", "weights of the predicting layers, SSDLite", "2.1M", "2.094M", "reproduces"),
+        ("mobilenet_v2", "Table 6", "parameters", "4.3M", "4.337M", "reproduces"),
+        ("mobilenet_v2", "Table 7", "parameters, V2* without", "2.11M", "2.1136M", "reproduces"),
     ],
 )
 def test_figures_found_earlier_by_other_means(paper, where, what, printed, computed, verdict):
