@@ -4,7 +4,7 @@ Our patterns, this Python's kernel, a time limit, and MNIST, of which the stored
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: Any, call: pytest.CallInfo) -> Iterator[None]:
+def pytest_runtest_makereport(item: Any, call: pytest.CallInfo) -> Generator[None, Any, Any]:
     report = yield
     if call.when == "call" and report.failed and getattr(item, "test_outputs", None) is not None:
         folder = DIFFERED / item.path.stem / f"cell-{item.cell_num:02d}"

@@ -200,7 +200,16 @@ def im2col_conv2d(x: np.ndarray, kernel: np.ndarray, stride: tuple[int, int]) ->
 
 
 @numba.njit(parallel=True)
-def _gather(x, kernel_height, kernel_width, stride_h, stride_w, height, width, out):
+def _gather(
+    x: np.ndarray,
+    kernel_height: int,
+    kernel_width: int,
+    stride_h: int,
+    stride_w: int,
+    height: int,
+    width: int,
+    out: np.ndarray,
+) -> None:
     """Writes window i of all batch * height * width into row i of `out`; the rows are shared out over the cores."""
     n, i_h, i_w, channels = x.shape
     run = kernel_width * channels  # neighbours in memory

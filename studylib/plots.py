@@ -89,7 +89,9 @@ def describe(fig: Figure) -> str:
 def _panel(ax: Axes) -> str:
     headings = [ax.get_title(loc) for loc in ("left", "center", "right")]
     parts = [" ".join(heading.split()) for heading in headings if heading]
-    parts += [f"{name}: {label}" for name, label in (("across", ax.get_xlabel()), ("up", ax.get_ylabel())) if label]
+    for name, label in (("across", ax.get_xlabel()), ("up", ax.get_ylabel())):
+        text = " ".join(label.split())
+        parts += [text if text.startswith(("across:", "down:")) else f"{name}: {text}"] if text else []
     named = [text for text in ax.get_legend_handles_labels()[1] if text]
     return "; ".join(parts + ([f"drawn: {', '.join(named)}"] if named else []))
 

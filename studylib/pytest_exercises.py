@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-STAGES = ("imports", "attempted", "compiles", "right", "safe", "budget", "measured")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ExerciseFile | None:
@@ -24,10 +23,12 @@ class ExerciseFile(pytest.File):
     verdict = None
 
     def collect(self) -> Iterator[StageItem]:
-        for stage in STAGES:
+        from studylib.grading.verdict import TITLES  # here, so that other test runs do not wait for the emulator
+
+        for stage in TITLES:
             yield StageItem.from_parent(self, name=stage)
 
-    def stage(self, name: str):
+    def stage(self, name: str) -> Any:
         if self.verdict is None:
             from studylib.grading.local import check_file
 
@@ -41,15 +42,17 @@ class StageItem(pytest.Item):
     parent: ExerciseFile
 
     def runtest(self) -> None:
+        from studylib.grading.verdict import FAILED, SKIPPED
+
         found = self.parent.stage(self.name)
-        if self.parent.stage("attempted").status == "failed":
+        if self.parent.stage("attempted").status == FAILED:
             pytest.skip("not attempted")  # that an untouched stub can be imported is nobody's merit
-        if found.status == "skipped":
+        if found.status == SKIPPED:
             pytest.skip(found.text)
-        if found.status == "failed":
+        if found.status == FAILED:
             raise NotPassedError(found.text)
 
-    def repr_failure(self, excinfo, style=None) -> str:
+    def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         if isinstance(excinfo.value, NotPassedError):
             return f"{self.parent.path.stem} is not {self.parent.stage(self.name).title}:\n{excinfo.value}"
         return str(super().repr_failure(excinfo))

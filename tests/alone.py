@@ -7,6 +7,7 @@ The processes are forked from one that has imported the packages of others, whic
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Not TVM, which one test loads in an order of its own.
-PACKAGES = ("numpy", "torch", "torchvision", "numba.cuda", "scipy.signal", "sklearn.datasets", "matplotlib.pyplot")
-PACKAGES += ("hypothesis", "nbformat", "jupytext", "papermill", "nbconvert", "nbval.plugin", "typer.testing", "jinja2")
+PACKAGES = ["numpy", "torch", "torchvision", "numba.cuda", "scipy.signal", "sklearn.datasets", "matplotlib.pyplot"]
+PACKAGES += ["hypothesis", "nbformat", "jupytext", "papermill", "nbconvert", "nbval.plugin", "typer.testing", "jinja2"]
+IMPORTED = "ignore::pytest.PytestAssertRewriteWarning"  # pytest's plugins, before it could see to their asserts
 NO_TESTS = int(pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -47,7 +49,7 @@ def start(file: str, options: list[str], output: Path) -> int:
         log = os.open(output, os.O_WRONLY | os.O_CREAT)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        status = pytest.main([file, "-q", "-rfE", "-n", "0", "-p", "no:cacheprovider", *options])
+        status = pytest.main([file, "-q", "-rfE", "-n", "0", "-p", "no:cacheprovider", "-W", IMPORTED, *options])
         sys.stdout.flush()
     finally:
         os._exit(status)
@@ -56,7 +58,8 @@ def start(file: str, options: list[str], output: Path) -> int:
 def run(files: list[str], options: list[str], processes: int = 2) -> Iterator[Run]:
     """Each file's run, as it ends."""
     with tempfile.TemporaryDirectory() as folder:
-        waiting, running = list(enumerate(files)), {}
+        waiting = list(enumerate(files))
+        running: dict[int, tuple[str, Path]] = {}
         while waiting or running:
             while waiting and len(running) < processes:
                 number, file = waiting.pop(0)
@@ -90,6 +93,7 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # behind a shell's & it is ignored, and some tests send it
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 make check                                  what changed since main, committed or not
 make check grading                          a package of studylib
-make check studylib/data.py tests/nets      files and folders
+make check studylib/plots.py tests/nets      files and folders
 """
 
 import subprocess
@@ -64,8 +64,8 @@ def named(name: str) -> Path:
 def tests_of(path: Path) -> list[Path]:
     """The tests that belong to a file or folder: tests/ mirrors studylib/. None for what no test reads."""
     top, *inner = path.parts
-    if place := ELSEWHERE.get(path.as_posix(), ELSEWHERE.get(top)):
-        return [Path(place)]
+    if listed := ELSEWHERE.get(path.as_posix(), ELSEWHERE.get(top)):
+        return [Path(listed)]
     if top == "tests":
         return _of_tests(path)
     if top == "studylib":
@@ -121,8 +121,8 @@ def ruff(began: float) -> list[str]:
 def types_and_tests(tests: list[str], began: float) -> list[str]:
     """The same of these two, which run at the same time."""
     failed = []
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen([PYTHON, "-m", "mypy"], cwd=ROOT, **pipes) as types:
+    command, pipe = [PYTHON, "-m", "mypy"], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True) as types:
         if tests:
             print(f"tests: {' '.join(tests)}", flush=True)
             one_file = len(tests) == 1 and tests[0].endswith(".py")

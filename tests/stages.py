@@ -75,11 +75,20 @@ class Result(NamedTuple):
 
 def run(stage: Stage) -> Result:
     """Run a stage; its output is shown as it comes, each line with the stage's name."""
-    began, last, broken, slow = time.perf_counter(), "", [], []
+    began, last = time.perf_counter(), ""
+    broken: list[str] = []
+    slow: list[tuple[float, str]] = []
     environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(stage.variables)
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
-    with subprocess.Popen(stage.command, cwd=ROOT, env=environment, **options) as process:
-        for line in process.stdout:
+    with subprocess.Popen(
+        stage.command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
             print(f"{stage.name} | {line}", end="", flush=True)
             last = line if line.strip() else last
             if BROKEN.match(line):

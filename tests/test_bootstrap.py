@@ -338,3 +338,11 @@ def test_the_lock_keeps_what_was_run_only_while_every_pin_stays(after, kept):
     head = bootstrap.head_of_lock(f"# old words\n{ran}\nnumpy==1\n", after)
     assert head.startswith(bootstrap.LOCK_HEAD) and "old words" not in head
     assert (ran in head.splitlines()) == kept and ("# (none yet)" in head) != kept
+
+
+def test_what_a_stopped_fetching_left_is_not_taken_for_the_data(course, monkeypatch):
+    (course / "data" / "mnist" / ".fetch-abc").mkdir(parents=True)
+    (course / "data" / "wheels" / "photographs").mkdir(parents=True)
+    asked = pretend_run(monkeypatch, {})
+    bootstrap.fetch_data()
+    assert any("studylib.data" in command for command in asked)

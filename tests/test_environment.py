@@ -133,6 +133,12 @@ def test_what_is_installed_here_is_what_is_pinned():
     assert not wrong, "the environment is not the pinned one; remove .venv/installed-for and run make again"
 
 
+def test_the_changelog_begins_with_the_version_that_is_installed():
+    releases = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = next(release for release in releases if release != "Unreleased")
+    assert re.fullmatch(rf"{re.escape(PROJECT['version'])} \(\d{{4}}-\d\d-\d\d\)", newest)
+
+
 def test_no_two_files_of_tests_have_one_name():
     # pytest imports them by their bare names; the second of a name would not be collected.
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]

@@ -76,9 +76,11 @@ def test_a_figure_is_described_by_its_titles_axes_and_series_or_as_its_author_sa
     left.legend()
     right.imshow([[0, 1]])
     right.set_title("the matrix", loc="center")
+    right.set(xlabel="across: column", ylabel="rows\nof it")
     right.set_axis_off()
     assert plots.describe(fig) == (
-        "Groups save work. measured here; across: groups; up: multiply-adds; drawn: dense, grouped. the matrix."
+        "Groups save work. measured here; across: groups; up: multiply-adds; drawn: dense, grouped. "
+        "the matrix; across: column; up: rows of it."
     )
     plots.alt(fig, "Two lines, one falling")
     assert plots.describe(fig) == "Two lines, one falling"

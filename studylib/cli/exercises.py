@@ -196,6 +196,7 @@ def prove(which: Which = None) -> None:
     from studylib import kernels
     from studylib.course import form, gap_proof, meeting, notebooks
     from studylib.course import week as weeks
+    from studylib.gpu.findings import counted
     from studylib.grading import proof
 
     with plain_errors():
@@ -212,8 +213,7 @@ def prove(which: Which = None) -> None:
                 wrong += 1
                 typer.echo(f"{week}: {message}\n")
         mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)
-        typer.echo(
-            f"{len(chosen)} exercises, {mutants} mutants: {f'{wrong} wrong' if wrong else 'all as they must be'}"
-        )
+        proved = f"{counted(len(chosen), 'exercise')}, {counted(mutants, 'mutant')}"
+        typer.echo(f"{proved}: {f'{wrong} wrong' if wrong else 'all as they must be'}")
         if wrong:
             raise typer.Exit(1)

@@ -1,22 +1,35 @@
 """Which of torch's operations count as multiply-adds, and which are free by convention (`studylib.costs` says why)."""
 
 from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
 
 
-def _convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups, *, out) -> int:
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    *others: Any,
+    out: Tensor,
+) -> int:
     """Each output element sums over one kernel; transposed, each input element spreads one kernel."""
     return (x if transposed else out).numel() * (weight.numel() // weight.shape[0])
 
 
-def _matmul(a, b, *, out) -> int:
+def _matmul(a: Tensor, b: Tensor, *, out: Tensor) -> int:
     return a.numel() * (b.shape[-1] if b.dim() > 1 else 1)
 
 
-def _matmul_onto(c, a, b, *, out, **scales) -> int:
+def _matmul_onto(c: Tensor, a: Tensor, b: Tensor, *, out: Tensor, **scales: Any) -> int:
     return _matmul(a, b, out=out)
 
 
-def _attention(query, key, value, *rest, out, **options) -> int:
+def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, out: Tensor, **options: Any) -> int:
     """Query times key for every pair of positions, and those weights times value."""
     return query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 

@@ -175,7 +175,7 @@ def toolkit(root: Path) -> Finding:
 
     from studylib import gpu
 
-    def kernel(out):
+    def kernel(out: np.ndarray) -> None:
         out[0] = 1.0
 
     try:

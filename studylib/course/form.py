@@ -2,6 +2,7 @@
 
 from studylib.course import loads, meeting, notebooks
 from studylib.course.week import MEETING_MINUTES, Week
+from studylib.gpu.findings import counted
 
 # Written before there was this form. A week leaves this list when it has no fault; none is ever added.
 NOT_YET = frozenset({"01_intro_depthwise", "02_resnext_gpu1", "03_fractal_mec", "04_capsule_tvm_seg"})
@@ -27,7 +28,7 @@ def faults(week: Week) -> list[str]:
         )
     gaps = loads.gaps_by_hour(found)
     wrong += [
-        f"hour {hour} has {gaps.get(hour, 0)} gaps, expected {GAPS} or more"
+        f"hour {hour} has {counted(gaps.get(hour, 0), 'gap')}, expected {GAPS} or more"
         for hour in HOURS
         if gaps.get(hour, 0) < GAPS
     ]

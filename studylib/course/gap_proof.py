@@ -1,11 +1,13 @@
 """Proves the gaps of a week's notebook in one execution of it; `study exercises check` and CI call it."""
 
+import os
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from studylib.course import meeting, notebooks, trial
+from studylib.errors import StudyError
 
 TRIAL = "trial"  # the tag of a cell that is inserted
 
@@ -14,12 +16,20 @@ def prove(week: str) -> list[str]:
     """What is wrong with the gaps of a week, in words; nothing where it has none.
 
     The participants' notebook equals the source outside the marks and has no output; each check fails with its gap
-    unfilled, by an assertion that says what was got and expected; and it passes with the solution.
+    unfilled, by an assertion that says what was got and expected; and it passes with the solution. Raises StudyError on
+    Windows, which cannot copy a process.
     """
     source = notebooks.find(week)
     notebook = notebooks.read(source)
     found = meeting.gaps(notebook)
-    return differences(week) + _tried(notebook, found, source) if found else []
+    if not found:
+        return []
+    if not hasattr(os, "fork"):
+        raise StudyError("this system cannot copy a process, in which gaps are tried: check them on Linux or macOS")
+    try:
+        return differences(week) + _tried(notebook, found, source)
+    except notebooks.CellError as error:
+        return [*differences(week), str(error)]
 
 
 def differences(week: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def photographs(root: str | Path = "data", side: int = 224) -> tuple[Tensor, Ten
     return pixels.to(torch.float32) / 255, torch.tensor([label for _, label in found])
 
 
-def _middle(image, side: int) -> np.ndarray:
+def _middle(image: Any, side: int) -> np.ndarray:
     """The middle of a photograph: uint8 (side, side, 3)."""
     from PIL import Image
 

@@ -13,7 +13,7 @@ from studylib.gpu.emulator.endless import waits
 from studylib.gpu.emulator.launch import Argument, Program, bind, function_of, infer, make_grid, run
 from studylib.gpu.emulator.machine import Grid, chunks
 from studylib.gpu.emulator.memory import Array
-from studylib.gpu.findings import Finding, KernelError
+from studylib.gpu.findings import Finding, KernelError, counted
 from studylib.gpu.hardware import warps_in
 from studylib.gpu.language.source import Source, display_name
 from studylib.gpu.report.report import Access, Report
@@ -116,7 +116,7 @@ class _Replay:
     def __call__(self, line: int, warp: int, file: str | None) -> list[Request]:
         warps = warps_in(self.grid.threads)
         if not 0 <= warp < warps * self.grid.blocks:
-            raise ValueError(f"the launch has {warps * self.grid.blocks:,} warps, counted from 0; got {warp}")
+            raise ValueError(f"the launch has {counted(warps * self.grid.blocks, 'warp')}, counted from 0; got {warp}")
         block, within = divmod(warp, warps)
         if self.recorder is None or self.recorder.block != block:
             self.recorder = self._record(block)

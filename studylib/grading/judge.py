@@ -12,6 +12,7 @@ import numpy as np
 
 from studylib import gpu
 from studylib.files import EXERCISES
+from studylib.gpu.findings import counted
 from studylib.gpu.language.source import Source, display_name
 from studylib.grading import seed
 from studylib.grading.bench import measure
@@ -109,9 +110,7 @@ def _misfit(exercise: Exercise, kernel, source: Source) -> str:
         return f"{source.name} is a device function, which cannot be launched: write @cuda.jit without device=True"
     expected = inspect.signature(exercise.kernel.py_func).parameters
     if len(source.parameters) != len(expected):
-        return (
-            f"{source.name} takes {len(source.parameters)} arguments, expected {len(expected)}: ({', '.join(expected)})"
-        )
+        return f"{source.name} takes {counted(len(source.parameters), 'argument')}, expected {len(expected)}: ({', '.join(expected)})"
     return ""
 
 
@@ -159,7 +158,7 @@ def _right(exercise: Exercise, runs: list[Run]) -> Stage:
         if wrong := describe(exercise, each):
             kinds = (each.stopped.kind,) if each.stopped else ()
             return Stage("right", FAILED, f"case {each.case.title}: {wrong}", kinds)
-    return Stage("right", PASSED, f"{len(runs)} cases: {', '.join(run.case.title for run in runs)}")
+    return Stage("right", PASSED, f"{counted(len(runs), 'case')}: {', '.join(run.case.title for run in runs)}")
 
 
 def _safe(runs: list[Run]) -> Stage:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from studylib.gpu import Finding, Report
+from studylib.gpu.findings import counted
 from studylib.gpu.hardware import WARP
 from studylib.grading.runs import Run
 from studylib.kernels import Exercise
@@ -58,7 +59,7 @@ def _lines(name: str, expected: np.ndarray, got: np.ndarray, wrong: np.ndarray, 
     indices = [tuple(map(int, index)) for index in np.argwhere(wrong)[:SHOWN]]
     flat = [int(np.ravel_multi_index(index, expected.shape)) if index else 0 for index in indices]
     writers = _writers(name, flat, reports)
-    lines = [f"{name} is wrong in {int(wrong.sum()):,} of {wrong.size:,} element{'s' * (wrong.size != 1)}"]
+    lines = [f"{name} is wrong in {int(wrong.sum()):,} of {counted(wrong.size, 'element')}"]
     for index, element in zip(indices, flat, strict=True):
         values = f"got {_number(got[index])}, expected {_number(expected[index])}"
         lines.append(f"  {name}[{', '.join(map(str, index))}]: {values}; {writers.get(element, 'no thread wrote it')}")

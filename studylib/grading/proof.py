@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from studylib.files import EXERCISES
+from studylib.gpu.findings import counted
 from studylib.grading.bench import exact
 from studylib.grading.judge import judge
 from studylib.grading.mismatches import close
@@ -46,7 +47,7 @@ def prove(exercise: Exercise, folder: Path = EXERCISES) -> list[str]:
     if not verdict.is_reference:
         wrong.append("the solution is not recognised as the reference")
     if len(exercise.mutants) < FEWEST_MUTANTS:
-        wrong.append(f"{len(exercise.mutants)} mutants, expected at least {FEWEST_MUTANTS}")
+        wrong.append(f"{counted(len(exercise.mutants), 'mutant')}, expected at least {FEWEST_MUTANTS}")
     for mutant in exercise.mutants:
         try:
             wrong += _rejected(exercise, mutant, mutated(exercise, mutant.old, mutant.new))

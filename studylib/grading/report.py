@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from studylib import files, kernels
 from studylib.files import EXERCISES
+from studylib.gpu.findings import counted
 from studylib.grading.card import page
 from studylib.grading.hand_ins import MARKER, file_names
 from studylib.grading.results import Grade
@@ -37,7 +38,7 @@ PAGES = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
 OVERVIEW = PAGES.from_string("""<!doctype html><html lang="en"><meta charset="utf-8"><title>Grades</title>
 <meta name="viewport" content="width=device-width"><style>{{ style }}</style>
 <h1>Grades</h1>
-<p>{{ rows | length }} participants, {{ names | length }} exercises. ✓ passed, ✗ not yet, · not attempted, blank: not handed in,
+<p>{{ participants }}, {{ exercises }}. ✓ passed, ✗ not yet, · not attempted, blank: not handed in,
 ? not handed in, but something lay there, ★ word for word the exercise's solution. Point at a mark for its reason.</p>
 <div class="wide"><table><tr><th>participant</th><th>passed</th>
 {% for name in names %}<th class="name">{{ name }}</th>{% endfor %}</tr>
@@ -164,7 +165,8 @@ def _overview(people: dict[str, list[Grade]], pages: dict[str, str]) -> str:
         cells = [(_mark(g), g.state, _reason(g)[1]) for g in own]
         passed = sum(grade.state == PASSED for grade in own)
         rows.append((person, f"participants/{quote(pages[person])}.html", passed, cells))
-    return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names)
+    said = {"participants": counted(len(rows), "participant"), "exercises": counted(len(names), "exercise")}
+    return OVERVIEW.render(style=Markup(STYLE), rows=rows, names=names, **said)
 
 
 def _mark(grade: Grade) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from studylib.gpu.findings import counted
 from studylib.gpu.language.source import OPERATORS
 from studylib.grading.vetting import MODULES, Refused, check_depth
 
@@ -240,7 +241,7 @@ def _bind(target: ast.expr, value: Any, found: dict) -> None:
     if not isinstance(target, ast.Tuple | ast.List):
         raise Refused("it changes something that exists")
     if not isinstance(value, tuple | list) or len(value) != len(target.elts):
-        raise Refused(f"its value does not have {len(target.elts)} parts")
+        raise Refused(f"its value does not have {counted(len(target.elts), 'part')}")
     for part, element in zip(target.elts, value, strict=True):
         _bind(part, element, found)
 

@@ -102,12 +102,12 @@ class Exercise:
         """Of the week."""
         return int(self.week[:2])
 
-    def outputs(self, *inputs) -> tuple[np.ndarray, ...]:
+    def outputs(self, *inputs: Any) -> tuple[np.ndarray, ...]:
         """What the reference computes, always as a tuple."""
         found = self.reference(*inputs)
         return found if isinstance(found, tuple) else (found,)
 
-    def bounds(self, *inputs) -> tuple:
+    def bounds(self, *inputs: Any) -> tuple:
         """How far each output may lie from the reference's, always as a tuple: arrays of its shape, or 0."""
         found = self.allowed(*inputs)
         return found if isinstance(found, tuple) else (found,)
@@ -204,7 +204,7 @@ def read(path: Path) -> Exercise:
     )
 
 
-def _cases(module, rng: np.random.Generator) -> list[Case]:
+def _cases(module: Any, rng: np.random.Generator) -> list[Case]:
     """A source's cases; the titles of the last ones, whose sizes are drawn, say so."""
     found = [Case(title, tuple(inputs)) for title, *inputs in module.cases(rng)]
     fixed = len(found) - module.DRAWN

@@ -10,6 +10,7 @@ from textwrap import indent
 from studylib import files
 from studylib.errors import StudyError
 from studylib.files import EXERCISES
+from studylib.gpu.findings import counted
 from studylib.kernels.exercise import Exercise, load, names, weeks
 
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n", re.MULTILINE | re.DOTALL)
@@ -52,7 +53,7 @@ def readme(week: str) -> str:
     lines = [
         f"# Week {int(week[:2])}: exercises",
         "",
-        f"{len(exercises)} kernels, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
+        f"{counted(len(exercises), 'kernel')}, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
         "",
         "| exercise | what | difficulty | minutes |",
         "|---|---|---|---|",

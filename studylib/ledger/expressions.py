@@ -92,7 +92,7 @@ def _networks() -> dict[str, Callable]:
 
 def _on_meta(constructor: Callable) -> Callable:
     @cache
-    def build(*args, **kwargs):
+    def build(*args: Any, **kwargs: Any) -> Any:
         with torch.device("meta"):
             return constructor(*args, **kwargs)
 

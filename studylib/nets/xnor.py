@@ -6,6 +6,8 @@ Source: Rastegari et al., "XNOR-Net: ImageNet classification using binary convol
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,13 +31,13 @@ class _Sign(torch.autograd.Function):
     """The sign, whose gradient passes where |x| <= 1; `printed` multiplies it by x, as the paper's formula does."""
 
     @staticmethod
-    def forward(ctx, x, printed):
+    def forward(ctx: Any, x: Tensor, printed: bool) -> Tensor:
         ctx.save_for_backward(x)
         ctx.printed = printed
         return sign(x)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         through = (x.abs() <= 1).to(gradient.dtype)
         return gradient * through * (x if ctx.printed else 1), None
@@ -55,13 +57,13 @@ class _ScaledSign(torch.autograd.Function):
     """alpha B of each filter, with the paper's gradient for it."""
 
     @staticmethod
-    def forward(ctx, weight):
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
         alpha, signs = binarize(weight)
         ctx.save_for_backward(weight, alpha)
         return alpha * signs
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         weight, alpha = ctx.saved_tensors
         return gradient * (1 / weight[0].numel() + alpha * (weight.abs() <= 1))
 

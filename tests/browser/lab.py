@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -61,12 +61,13 @@ class Lab:
     def __init__(self, root: Path, folder: Path):
         self.port = _free_port()
         self.log = folder / "lab.log"
-        environment = dict(os.environ)
+        environment: dict[str, str] = dict(os.environ)
         for name in ("CONFIG", "DATA", "RUNTIME"):
             environment[f"JUPYTER_{name}_DIR"] = str(folder / name.lower())
         environment |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
         environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
-        for plugin, values in bootstrap.LAB_SETTINGS.items():
+        settings: dict[str, Any] = bootstrap.LAB_SETTINGS
+        for plugin, values in settings.items():
             file = folder / "settings" / f"{plugin.replace(':', '/')}.jupyterlab-settings"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(values | ALL_CELLS.get(plugin, {})))
@@ -93,7 +94,7 @@ class Lab:
             self.process.kill()
             self.process.wait()
 
-    def ask(self, path: str) -> object:
+    def ask(self, path: str) -> Any:
         """The server's answer at /api/`path`, or None while it gives none."""
         with suppress(OSError, ValueError):
             url = f"http://127.0.0.1:{self.port}/api/{path}?token={TOKEN}"

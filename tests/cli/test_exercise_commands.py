@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from studylib import kernels
 from studylib.cli import app
-from studylib.course import meeting
-from studylib.grading import bench, progress, record
+from studylib.course import gap_proof, meeting
+from studylib.grading import bench, progress, proof, record
 from studylib.kernels import load, stubs
 
 
@@ -68,6 +68,19 @@ def test_progress_counts_the_gaps_of_the_meetings_too(study, monkeypatch):
     monkeypatch.setattr(meeting, "progress", lambda root: {"02_resnext_gpu1": (1, 3)})
     lines = study("progress").stdout.splitlines()
     assert "  gaps  " in lines[0] and any("1 of 3" in line and "transpose" in line for line in lines)
+
+
+def test_exercises_build_and_check_take_the_gaps_of_the_meetings_too(study, monkeypatch):
+    asked = []
+    monkeypatch.setattr(meeting, "build", lambda: ([study.file.with_name("meeting.ipynb")], []))
+    monkeypatch.setattr(meeting, "weeks", lambda words: asked.append(words) or ["02_resnext_gpu1"])
+    monkeypatch.setattr(gap_proof, "prove", lambda week: [f"a gap of {week}"])
+    monkeypatch.setattr(proof, "prove", lambda exercise: [])
+    assert "wrote exercises/02_resnext_gpu1/meeting.ipynb" in study("exercises", "build").stdout
+    done = study("exercises", "check", "2")
+    assert done.exit_code == 1 and "02_resnext_gpu1: a gap of 02_resnext_gpu1" in done.stdout and asked == [["2"]]
+    monkeypatch.setattr(gap_proof, "prove", lambda week: [])
+    assert study("exercises", "check").exit_code == 0
 
 
 def test_progress(study, solved, tmp_path):

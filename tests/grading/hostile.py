@@ -20,8 +20,8 @@ HOSTILE = {
     "talkative": ("while True:\n    print('x' * 1000)\n", "output"),
     "patches_numpy": ("import numpy\nnumpy.allclose = lambda *a, **k: True\n", "changes numpy.allclose"),
     "patches_studylib": (
-        "import studylib.grading.verdict as v\nv.judge = lambda *a, **k: None\n",
-        "changes studylib.grading.verdict.judge",
+        "import studylib.grading.judge as v\nv.judge = lambda *a, **k: None\n",
+        "changes studylib.grading.judge.judge",
     ),
     "reads": ("open('../good/02_resnext_gpu1/transpose.py').read()\n", "not in its folder"),
     "lists": ("import os\nos.listdir('..')\n", "not its folder"),

@@ -12,6 +12,7 @@ import pytest
 
 from studylib import gpu
 from studylib.grading import child, compile_apart, fence
+from studylib.grading.isolation import COMPILE
 from studylib.grading.judge import judge
 from studylib.kernels import load
 
@@ -63,35 +64,43 @@ def test_its_errors_show_the_line_by_the_files_name(solved, tmp_path):
     assert "a.shape[2]" in said.text and "<source missing" not in said.text and str(tmp_path) not in said.text
 
 
-def act_on(tmp_path):
+def act_on(tmp_path, port=0):
+    """By name what the compiler does; where it is let, the kernel compiles after it as if nothing were."""
     parent, mark = os.getpid(), tmp_path / "mark"
     return {
         "write": lambda: mark.write_text(""),
         "make": lambda: os.mkfifo(mark),
         "remove": lambda: os.remove(tmp_path / "transpose.py"),
-        "read": lambda: (tmp_path / "transpose.py").read_text(),
+        "read": lambda: (tmp_path / "transpose.py").read_text() and None,
         "run": lambda: os.execve("/bin/sh", ["sh", "-c", f"touch {mark}"], {}),
-        "fork": os.fork,
+        "fork": lambda: (os.fork() or os._exit(0)) and None,
         "signal": lambda: os.kill(parent, signal.SIGUSR1),
-        "network": lambda: socket.create_connection(("127.0.0.1", 80)),
-        "memory": lambda: bytearray(1 << 40),
-        "recursion": lambda: act_on.__globals__["recurse"](),
+        "network": lambda: socket.create_connection(("127.0.0.1", port)).close(),
+        "memory": lambda: len(bytearray(COMPILE.memory + (1 << 30))) and None,
     }
 
 
-def recurse():
-    recurse()
+ACTS = ["write", "make", "remove", "read", "run", "fork", "signal", "network", "memory"]
 
 
 @needs_landlock
-@pytest.mark.parametrize(
-    "name", ["write", "make", "remove", "read", "run", "fork", "signal", "network", "memory", "recursion"]
-)
+@pytest.mark.parametrize("name", ACTS)
 def test_what_is_taken_over_reaches_nothing(name, judged, tmp_path):
-    verdict = judged(act_on(tmp_path)[name])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        verdict = judged(act_on(tmp_path, server.getsockname()[1])[name])
     assert verdict.stage("compiles").status == "failed", str(verdict)
     assert [verdict.stage(stage).status for stage in ("right", "safe", "budget")] == ["passed"] * 3
     assert not (tmp_path / "mark").exists() and (tmp_path / "transpose.py").exists()
+
+
+@pytest.mark.parametrize("name", ["read", "fork", "network", "memory"])
+def test_without_a_wall_the_same_acts_go_unseen(name, judged, tmp_path, monkeypatch):
+    """Else the test above would pass without a wall as well."""
+    monkeypatch.setattr(compile_apart.fence, "close", lambda *a, **k: None)
+    monkeypatch.setattr(compile_apart.isolation, "limit", lambda *a: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        verdict = judged(act_on(tmp_path, server.getsockname()[1])[name])
+    assert verdict.stage("compiles").status == "passed", str(verdict)
 
 
 FORGED = b'{"stages": [], "state": "passed", "passed": true}'
@@ -126,8 +135,16 @@ def test_a_compiler_that_never_ends_is_stopped(judged, monkeypatch):
     assert "was stopped" in verdict.stage("compiles").text and verdict.stage("right").status == "passed"
 
 
-def test_one_that_crashes_is_a_failure_with_a_reason(judged):
-    assert "signal 11" in judged(lambda: ctypes.string_at(0)).stage("compiles").text
+def recurse():
+    recurse()
+
+
+@pytest.mark.parametrize(
+    "act, words",
+    [(lambda: ctypes.string_at(0), "signal 11"), (recurse, "RecursionError"), (lambda: {}["x"], "exit status 70")],
+)
+def test_one_that_crashes_is_a_failure_with_a_reason(act, words, judged):
+    assert words in judged(act).stage("compiles").text
 
 
 @needs_landlock

@@ -1,5 +1,7 @@
 """Each stage of a verdict says what is wrong, and where."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numba import cuda, float32
@@ -75,12 +77,12 @@ def vector_add(body, tmp_path):
 
 
 STOPS = {
-    "out[i] = a[i] + b[i]": "case 1 elements: a[1] is outside its shape (1,), in thread 1 of block 0 and 254 more: "
+    "out[i] = a[i] + b[i]": "case 1 element: a[1] is outside its shape (1,), in thread 1 of block 0 and 254 more: "
     "the launch has 256 threads, a has 1 element\n  vector_add.py:7: out[i] = a[i] + b[i]\n",
-    "if i <= out.size:\n    out[i] = a[i] + b[i]": "case 1 elements: a[1] is outside its shape (1,), in thread 1 of block 0:",
-    "if i < out.size:\n    out[i] = a[i] + b[i]\n    out[i - 2 * i - 2] = 1": "case 1 elements: out[-2] is outside its shape",
-    "k = 64\nwhile k > 0:\n    k //= 1": "case 1 elements: the loop does not end",
-    "out[i] = a[i] + b[i] + nothing": "case 1 elements: ",
+    "if i <= out.size:\n    out[i] = a[i] + b[i]": "case 1 element: a[1] is outside its shape (1,), in thread 1 of block 0:",
+    "if i < out.size:\n    out[i] = a[i] + b[i]\n    out[i - 2 * i - 2] = 1": "case 1 element: out[-2] is outside its shape",
+    "k = 64\nwhile k > 0:\n    k //= 1": "case 1 element: the loop does not end",
+    "out[i] = a[i] + b[i] + nothing": "case 1 element: ",
 }
 
 
@@ -109,7 +111,7 @@ def test_a_kernel_of_a_cell():
     assert statuses(verdict)["right"] == statuses(verdict)["safe"] == "passed"
     assert verdict.stage("budget").status == "failed" and "out[x, y] = a[y, x]" in verdict.stage("budget").text
     assert "sectors a request: 32 of 4 TOO MANY" in verdict.stage("budget").text
-    assert not verdict.is_reference and verdict.path == "test_verdict.py"
+    assert not verdict.is_reference and verdict.path == Path(__file__).name
 
 
 def test_the_card_has_a_picture_and_escapes():
@@ -141,7 +143,7 @@ def test_wrong_number_of_arguments():
         a[0, 0] = float32(1)
 
     verdict = judge("transpose", short)
-    assert "takes 1 arguments, expected 2: (a, out)" in verdict.stage("imports").text
+    assert "takes 1 argument, expected 2: (a, out)" in verdict.stage("imports").text
 
 
 def test_no_such_exercise():

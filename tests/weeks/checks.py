@@ -47,7 +47,7 @@ def differences(source: Path) -> list[str]:
             for cell in notebook.cells
         ]
         sides.append("\n".join(cells).splitlines())
-    found = difflib.unified_diff(*sides, source.name, source.with_suffix(".ipynb").name, lineterm="", n=0)
+    found = difflib.unified_diff(sides[0], sides[1], source.name, source.with_suffix(".ipynb").name, lineterm="", n=0)
     return list(itertools.islice(found, 12))
 
 

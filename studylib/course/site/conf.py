@@ -3,6 +3,7 @@
 import shutil
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 
 # Sphinx reads these names.
 project = "Efficient CNNs"
@@ -44,11 +45,11 @@ html_theme_options = {
 }
 
 
-def setup(app):
+def setup(app: Any) -> None:
     app.connect("build-finished", _finish)
 
 
-def _finish(app, error):
+def _finish(app: Any, error: Exception | None) -> None:
     """Copy MathJax's parts; empty a script of 1.6 MB that draws anew the icons which the theme's font shows already."""
     if error:
         return

@@ -21,6 +21,7 @@ from studylib.gpu.compiler import ptxas
 from studylib.gpu.compiler.compiled import Compiled, source_line
 from studylib.gpu.compiler.ptxas import NotAvailable
 from studylib.gpu.device import DeviceArray
+from studylib.gpu.findings import counted
 
 _patching = threading.Lock()
 
@@ -125,7 +126,7 @@ def _argument_types(dispatcher: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     names = list(inspect.signature(dispatcher.py_func).parameters)
     if len(names) != len(args):
         raise TypeError(
-            f"{dispatcher.py_func.__name__} takes {len(names)} arguments ({', '.join(names)}), {len(args)} given"
+            f"{dispatcher.py_func.__name__} takes {counted(len(names), 'argument')} ({', '.join(names)}), {len(args)} given"
         )
     return tuple(_argument_type(dispatcher, name, arg) for name, arg in zip(names, args, strict=True))
 

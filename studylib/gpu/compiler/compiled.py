@@ -4,6 +4,7 @@ import html
 import linecache
 from dataclasses import dataclass, field
 
+from studylib.gpu.findings import counted
 from studylib.gpu.language.source import display_name
 
 
@@ -52,9 +53,11 @@ class Compiled:
             rows[-1] = ("double precision", "yes")
             rows += [("", source_line(file, line)) for file, line in self.float64_lines]
         if self.occupancy is not None:
-            per_sm = "1 block" if self.blocks_per_sm == 1 else f"{self.blocks_per_sm} blocks"
             rows += [
-                (f"occupancy, block {self.block}", f"{self.occupancy:.0%} ({per_sm} per multiprocessor)"),
+                (
+                    f"occupancy, block {self.block}",
+                    f"{self.occupancy:.0%} ({counted(self.blocks_per_sm or 0, 'block')} per multiprocessor)",
+                ),
                 ("limited by", f"{self.limited_by}"),
             ]
         return rows

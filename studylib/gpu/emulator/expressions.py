@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -17,26 +18,33 @@ from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory, row_strides
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.findings import Site, counted, stop
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING
 from studylib.gpu.language.values import CONFLICT, is_number
 
-BUILTINS: dict[Callable, Callable] = {
-    builtins.abs: types.absolute,
-    builtins.round: types.rounded,
-    builtins.int: types.to_int,
-    builtins.float: types.to_float,
-    builtins.bool: types.truth,
-    builtins.min: lambda first, second, *more: types.extreme((first, second, *more), smallest=True),
-    builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
+
+class Builtin(NamedTuple):
+    """A function of Python that a kernel can call, and how many arguments it takes."""
+
+    compute: Callable
+    least: int = 1
+    most: float = 1
+
+
+BUILTINS: dict[Callable, Builtin] = {
+    builtins.abs: Builtin(types.absolute),
+    builtins.round: Builtin(types.rounded, 1, 2),
+    builtins.int: Builtin(types.to_int),
+    builtins.float: Builtin(types.to_float),
+    builtins.bool: Builtin(types.truth),
+    builtins.min: Builtin(lambda *values: types.extreme(values, smallest=True), 2, math.inf),
+    builtins.max: Builtin(lambda *values: types.extreme(values, smallest=False), 2, math.inf),
 }
 POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
-ROOTS = sorted(
-    {path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS)
-)  # what `from numba.cuda import` may name
+ROOTS = sorted({path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS))  # what one may import from numba.cuda
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
@@ -102,8 +110,8 @@ class Expressions(ABC):
     def numbers(self, node: ast.Call, mask: Mask, least: int, most: int) -> list:
         """The values of a call's arguments, numbers all, after a look at how many there are."""
         if node.keywords or not least <= len(node.args) <= most:
-            wanted = f"{least}" if least == most else f"{least} to {most}"
-            self.reject(f"{ast.unparse(node.func)} takes {wanted} arguments, without keywords", node)
+            wanted = counted(most, "argument") if least == most else f"{least} to {counted(most, 'argument')}"
+            self.reject(f"{ast.unparse(node.func)} takes {wanted}, without keywords", node)
         return [self.number(argument, mask) for argument in node.args]
 
     def operands(self, intrinsic: Intrinsic, node: ast.Call, mask: Mask) -> list:
@@ -130,7 +138,7 @@ class Expressions(ABC):
 
     def not_a(self, value, wanted: str, node: ast.expr) -> NoReturn:
         if isinstance(value, Array):
-            got = f"an array with {value.ndim} dimension{'s' * (value.ndim > 1)}"
+            got = f"an array with {counted(value.ndim, 'dimension')}"
         elif is_number(value):
             got = "a number"
         else:
@@ -372,16 +380,16 @@ class Expressions(ABC):
             name = ast.unparse(node.func)
             self.reject(f"a kernel cannot call {name} here; a function of your own needs @cuda.jit(device=True)", node)
         arguments = [self.number(a, mask) for a in node.args]
+        if dtype is not None and len(arguments) != 1:
+            self.reject(f"{ast.unparse(node.func)} takes one argument", node)
+        if known and not BUILTINS[function].least <= len(arguments) <= BUILTINS[function].most:
+            self.reject(f"{ast.unparse(node)}: wrong number of arguments", node)
         try:
             if dtype is not None:
-                (value,) = arguments
-                return types.cast(value, dtype)
-            return BUILTINS[function](*arguments) if known else mathlib.apply(function, arguments)
-        except ValueError:
-            self.reject(f"{ast.unparse(node.func)} takes one argument", node)
+                return types.cast(arguments[0], dtype)
+            return BUILTINS[function].compute(*arguments) if known else mathlib.apply(function, arguments)
         except TypeError as error:
-            message = "wrong number of arguments" if "positional" in str(error) else str(error)
-            self.reject(f"{ast.unparse(node)}: {message}", node)
+            self.reject(f"{ast.unparse(node)}: {error}", node)
 
 
 def is_text(node: ast.expr) -> bool:
@@ -392,8 +400,8 @@ def is_text(node: ast.expr) -> bool:
 def no_element(length: int, number: int, node: ast.expr) -> str:
     """What is wrong with an index into the tuple of this expression."""
     if isinstance(node, ast.Attribute) and node.attr == "shape":
-        s, array = "s" * (length > 1), ast.unparse(node.value)
-        return f"{array} has {length} dimension{s}: {array}.shape[{number}] does not exist, the last is {length - 1}"
+        array, has = ast.unparse(node.value), counted(length, "dimension")
+        return f"{array} has {has}: {array}.shape[{number}] does not exist, the last is {length - 1}"
     return f"a tuple of {length} has no element {number}"
 
 

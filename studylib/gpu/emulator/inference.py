@@ -22,7 +22,7 @@ from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
 from studylib.gpu.emulator.pruning import Pruning
-from studylib.gpu.findings import KernelError, stop
+from studylib.gpu.findings import KernelError, counted, stop
 from studylib.gpu.hardware import SHARED_PER_BLOCK
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING, Source
@@ -77,7 +77,8 @@ class TypedArray(Array):
     def _left(self, indices, site) -> int:
         left = self.ndim - len(indices)
         if left < 0:
-            message = f"{self.memory.name} has {self.ndim} dimensions and is used with {len(indices)} indices"
+            used = counted(len(indices), "index", "indices")
+            message = f"{self.memory.name} has {counted(self.ndim, 'dimension')} and is used with {used}"
             raise stop("unsupported", message, site)
         return left
 
@@ -383,7 +384,7 @@ class Inference(Pruning):
     def _bound(self, node: ast.Call, source: Source, arguments: list, mask: Mask) -> Variables:
         names = source.parameters
         if node.keywords or len(arguments) != len(names):
-            wanted = f"{len(names)} arguments ({', '.join(names)})"
+            wanted = f"{counted(len(names), 'argument')} ({', '.join(names)})"
             self.reject(f"{source.name} takes {wanted} in order, got {len(node.args) + len(node.keywords)}", node)
         for argument, value in zip(node.args, arguments, strict=True):
             if not (is_number(value) or isinstance(value, tuple | Array)):

@@ -16,6 +16,7 @@ from studylib.gpu.emulator import atomics, collectives
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array
 from studylib.gpu.emulator.run import Run
+from studylib.gpu.findings import counted
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
 
@@ -75,7 +76,9 @@ def _atomic(operation: str) -> Intrinsic:
         if array.memory.space not in ("global", "shared"):
             run.reject(f"atomics work in global and shared memory; {array.memory.name} is {array.memory.space}", node)
         if len(indices) != array.ndim:
-            run.reject(f"{array.memory.name} has {array.ndim} dimensions, and is indexed with {len(indices)}", node)
+            run.reject(
+                f"{array.memory.name} has {counted(array.ndim, 'dimension')}, and is indexed with {len(indices)}", node
+            )
         try:
             atomics.check_dtype(operation, array.dtype)
         except TypeError as error:

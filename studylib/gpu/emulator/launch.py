@@ -18,7 +18,7 @@ from studylib.gpu.emulator.machine import Grid, Machine, chunks
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
 from studylib.gpu.emulator.program import Program, program
-from studylib.gpu.findings import KernelError
+from studylib.gpu.findings import KernelError, counted
 from studylib.gpu.hardware import MAX_BLOCK, MAX_GRID, MAX_THREADS_PER_BLOCK
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import Source
@@ -84,7 +84,8 @@ def bind(source: Source, args: tuple) -> list[Argument]:
     """
     if len(args) != len(source.parameters):
         raise TypeError(
-            f"{source.name} takes {len(source.parameters)} arguments ({', '.join(source.parameters)}), got {len(args)}"
+            f"{source.name} takes {counted(len(source.parameters), 'argument')} ({', '.join(source.parameters)}), "
+            f"got {len(args)}"
         )
     memories: dict[int, Memory] = {}
     return [_argument(name, value, source, memories) for name, value in zip(source.parameters, args, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from studylib.gpu.emulator import atomics
 from studylib.gpu.emulator.machine import Index, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.findings import Site, counted, stop
 from studylib.gpu.hardware import BANKS
 from studylib.gpu.language.typing_rules import cast
 
@@ -267,6 +267,6 @@ class Array:
         message = f"{self.memory.name}[{at}] is outside {where}, in {machine.name(lane)}{more}"
         threads, elements = machine.grid.blocks * machine.grid.threads, math.prod(self.shape)
         if self.memory.space == "global" and threads > elements:
-            has = f"{elements:,} element{'s' if elements != 1 else ''}"
-            message += f": the launch has {threads:,} threads, {self.memory.name} has {has}"
+            has = counted(elements, "element")
+            message += f": the launch has {counted(threads, 'thread')}, {self.memory.name} has {has}"
         return stop("out-of-bounds", message, site)

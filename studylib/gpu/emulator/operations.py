@@ -288,7 +288,7 @@ class Operations:
         if dtype is not None:
             return as_type(as_type(arguments[0], self.type_of(node.args[0]), dtype), dtype, wanted)
         if function in BUILTINS:
-            compute = BUILTINS[function]
+            compute = BUILTINS[function].compute
             return lambda frame, mask: convert(compute(*[value(frame, mask) for value in arguments]), wanted)
         apply = mathlib.apply
         return lambda frame, mask: convert(apply(function, [value(frame, mask) for value in arguments]), wanted)

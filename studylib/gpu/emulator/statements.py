@@ -17,6 +17,7 @@ from studylib.gpu.emulator.expressions import Expressions, methods
 from studylib.gpu.emulator.frame import Arm, Frame
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
+from studylib.gpu.findings import counted
 from studylib.gpu.language import typing_rules as types
 
 
@@ -84,7 +85,8 @@ class Statements(Expressions):
         if not isinstance(value, tuple):
             self.reject("only a tuple can be unpacked", target)
         if len(value) != len(target.elts):
-            self.reject(f"{len(value)} values cannot be unpacked into {len(target.elts)} names", target)
+            values, names = counted(len(value), "value"), counted(len(target.elts), "name")
+            self.reject(f"{values} cannot be unpacked into {names}", target)
         for element, part in zip(target.elts, value, strict=True):
             self.assign(element, part, mask)
 

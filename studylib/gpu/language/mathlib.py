@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from studylib.gpu.findings import counted
 from studylib.gpu.language.typing_rules import FLOAT32, FLOAT64, INT32, INT64, cast, float_of
 
 _UNARY: dict[Callable, Callable] = {
@@ -74,7 +75,7 @@ def apply(function: Callable, arguments: list):
     name = f"math.{function.__name__}"
     expected = 2 if function in _BINARY or function is math.pow else 1
     if len(arguments) != expected:
-        raise TypeError(f"{name} takes {expected} argument{'s' * (expected > 1)} in a kernel, got {len(arguments)}")
+        raise TypeError(f"{name} takes {counted(expected, 'argument')} in a kernel, got {len(arguments)}")
     if function is math.pow:
         return _pow(*arguments)
     if function in _BINARY:

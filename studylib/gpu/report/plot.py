@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from studylib.gpu.checks.trace import Request
+from studylib.gpu.findings import counted
 from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.report.picture import Accesses, draw, verdict
 
@@ -112,8 +113,7 @@ def _of_thread(site: list[Request], thread: int) -> tuple[str, Accesses]:
     mine = np.concatenate([request.lanes for request in site]) == thread
     accesses = _accesses(site, site, users, mine)
     count, elements = len(accesses.elements), len(accesses.touched)
-    plural = "s" * (elements > 1)
-    return f"{site[0].op} {site[0].array}: {count} time{'s' * (count != 1)}, {elements} element{plural}", accesses
+    return f"{site[0].op} {site[0].array}: {counted(count, 'time')}, {counted(elements, 'element')}", accesses
 
 
 def _accesses(site: list[Request], drawn: list[Request], users: np.ndarray, keep: np.ndarray) -> Accesses:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studylib.gpu.checks.trace import Request
-from studylib.gpu.findings import Finding
+from studylib.gpu.findings import Finding, counted
 
 NOTE = (
     "Counted for the source as written: exact, before caches and before the compiler merges or moves accesses. "
@@ -95,7 +95,9 @@ class Report:
 
     def _totals(self) -> str:
         reads, writes = self.global_reads_per_thread, self.global_writes_per_thread
-        return f"A thread reads global memory {reads:,} times and writes it {writes:,} times, at most."
+        return (
+            f"A thread reads global memory {counted(reads, 'time')} and writes it {counted(writes, 'time')}, at most."
+        )
 
     def __str__(self) -> str:
         lines = [self._title(), ""]

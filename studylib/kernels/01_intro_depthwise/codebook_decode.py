@@ -78,7 +78,7 @@ def drawn(rng):
 def cases(rng):
     for n, k in ((1, 16), (4096, 256), (1500, 16), (3000, 200), *drawn(rng)):
         indices = rng.integers(0, k, n, dtype=np.uint8)
-        yield f"{n} weights, {k} shared", indices, rng.standard_normal(k, dtype=np.float32)
+        yield f"{n} weight{'s' * (n > 1)}, {k} shared", indices, rng.standard_normal(k, dtype=np.float32)
 
 
 BUDGET = {"case": "4096 weights, 256 shared", "reads": 5, "writes": 4, "sectors": 4, "passes": 6, "drawn": True}

@@ -66,7 +66,7 @@ def drawn(rng):
 
 def cases(rng):
     for n in (1, 256, 1000, 1024, *drawn(rng)):
-        yield f"{n} elements", *rng.standard_normal((2, n), dtype=np.float32)
+        yield f"{n} element{'s' * (n > 1)}", *rng.standard_normal((2, n), dtype=np.float32)
 
 
 BUDGET = {"case": "1024 elements", "reads": 2, "writes": 1, "sectors": 4, "drawn": True}

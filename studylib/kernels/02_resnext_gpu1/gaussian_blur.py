@@ -90,7 +90,7 @@ def cases(rng):
     for n in (1, 5, 1024, 1000, 257, *drawn(rng)):
         # Not symmetric, so that a kernel which turns the taps around is seen.
         taps = rng.random(2 * RADIUS + 1, dtype=np.float32)
-        yield f"{n} elements", rng.standard_normal(n, dtype=np.float32), taps
+        yield f"{n} element{'s' * (n > 1)}", rng.standard_normal(n, dtype=np.float32), taps
 
 
 BUDGET = {"case": "1024 elements", "reads": 19, "writes": 1, "sectors": 5, "passes": 1, "drawn": True}

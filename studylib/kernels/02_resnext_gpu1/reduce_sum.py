@@ -95,7 +95,7 @@ def drawn(rng):
 
 def cases(rng):
     for n in (1, 4096, 5000, 300, 33, *drawn(rng)):
-        yield f"{n} elements", rng.standard_normal(n, dtype=np.float32) + 1
+        yield f"{n} element{'s' * (n > 1)}", rng.standard_normal(n, dtype=np.float32) + 1
 
 
 BUDGET = {"case": "4096 elements", "reads": 2, "writes": 1, "sectors": 4, "passes": 1, "drawn": True}

@@ -78,7 +78,7 @@ def drawn(rng):
 def cases(rng):
     for alive, n in (([1], 1), ([1, 0, 1, 1], 1024), ([0, 0, 1], 300), ([1, 1], 257), *drawn(rng)):
         paths = rng.standard_normal((len(alive), n), dtype=np.float32)
-        yield f"{sum(alive)} of {len(alive)} paths, {n} elements", paths, np.array(alive, np.float32)
+        yield f"{sum(alive)} of {len(alive)} paths, {n} element{'s' * (n > 1)}", paths, np.array(alive, np.float32)
 
 
 BUDGET = {"case": "3 of 4 paths, 1024 elements", "reads": 7, "writes": 1, "sectors": 4, "drawn": True}

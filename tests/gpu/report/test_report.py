@@ -59,7 +59,7 @@ def test_text(report):
     text = str(report)
     assert text.startswith("kernel, grid (4,), block (32,)\n\nNothing found.\n")
     assert "4.00 sectors  out[i] = tile[T - 1 - t]" in text and "1.00 pass  " in text
-    assert "A thread reads global memory 2 times and writes it 1 times, at most." in text
+    assert "A thread reads global memory 2 times and writes it 1 time, at most." in text
     assert "No timings" in text
 
 
