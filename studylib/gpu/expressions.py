@@ -32,7 +32,9 @@ BUILTINS: dict[Callable, Callable] = {
     builtins.max: lambda first, second, *more: types.extreme((first, second, *more), smallest=False),
 }
 POSITIONS = ("threadIdx", "blockIdx", "blockDim", "gridDim", "laneid", "warpsize")
-ROOTS = sorted({path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS))  # what `from numba.cuda import` may name
+ROOTS = sorted(
+    {path.partition(".")[0] for path in INTRINSICS} | set(POSITIONS)
+)  # what `from numba.cuda import` may name
 
 _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
