@@ -109,7 +109,7 @@ def test_a_kernel_of_a_cell():
     assert statuses(verdict)["right"] == statuses(verdict)["safe"] == "passed"
     assert verdict.stage("budget").status == "failed" and "out[x, y] = a[y, x]" in verdict.stage("budget").text
     assert "sectors a request: 32 of 4 TOO MANY" in verdict.stage("budget").text
-    assert not verdict.is_reference and verdict.path == "test_verdict.py"
+    assert not verdict.is_reference and verdict.path == "test_judge.py"
 
 
 def test_the_card_has_a_picture_and_escapes():
