@@ -86,6 +86,6 @@ def fetch_data(path: Path) -> None:
         notebooks.fetch_data(nbformat.read(path, as_version=4), path.parent)
     except DataUnavailable as error:
         raise pytest.UsageError(
-            f"the outputs stored in {path.name} are made from data that is not here: run the set-up first, with a network "
-            f"(python3 bootstrap.py setup). {error}"
+            f"the outputs stored in {path.name} are made from data that is not here: run the set-up first, with a "
+            f"network (python3 bootstrap.py setup). {error}"
         ) from None

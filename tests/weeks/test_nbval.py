@@ -170,8 +170,8 @@ def test_without_data_and_network_nothing_is_compared_and_one_sentence_says_why(
     done = compare(no_data)
     assert done.returncode == 4 and "passed" not in done.stdout and "failed" not in done.stdout
     assert done.stderr.splitlines()[0].startswith(
-        "ERROR: the outputs stored in reads.ipynb are made from data that is not here: run the set-up first, with a network "
-        "(python3 bootstrap.py setup). MNIST is not in "
+        "ERROR: the outputs stored in reads.ipynb are made from data that is not here: run the set-up first, with a "
+        "network (python3 bootstrap.py setup). MNIST is not in "
     )
 
 
