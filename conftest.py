@@ -29,7 +29,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     for path in chosen(config):
         shutil.rmtree(DIFFERED / path.stem, ignore_errors=True)
-        fetch_mnist(path)
+        fetch_data(path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,7 +75,7 @@ def chosen(config: pytest.Config) -> list[Path]:
     return sorted({path.resolve() for group in found for path in group if ".ipynb_checkpoints" not in path.parts})
 
 
-def fetch_mnist(path: Path) -> None:
+def fetch_data(path: Path) -> None:
     """What a notebook reads is there before it runs: a cell that fetches says so, and its output is compared."""
     import nbformat
 
@@ -83,9 +83,9 @@ def fetch_mnist(path: Path) -> None:
     from studylib.data import DataUnavailable
 
     try:
-        notebooks.fetch_mnist(nbformat.read(path, as_version=4), path.parent)
-    except DataUnavailable:
+        notebooks.fetch_data(nbformat.read(path, as_version=4), path.parent)
+    except DataUnavailable as error:
         raise pytest.UsageError(
-            f"the outputs stored in {path.name} are MNIST's, and MNIST is not here: run the set-up first, "
-            "with a network (python3 bootstrap.py setup)"
+            f"the outputs stored in {path.name} are made from data that is not here: run the set-up first, with a "
+            f"network (python3 bootstrap.py setup). {error}"
         ) from None

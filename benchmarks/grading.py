@@ -1,10 +1,11 @@
 """How long it takes to grade a group, and how that compares with nbgrader and otter-grader.
 
 `python -m benchmarks.grading` hands in all exercises for 5, 10 and 20 participants (solutions, wrong versions and
-untouched stubs, mixed) and times `study grade`; then it lets nbgrader, otter-grader and `study grade` grade one exercise,
-`vector_add`, of the same few participants, all in one run. The other two graders run the kernel as plain Python, thread by
-thread, and compare with NumPy; ours also looks for races and out-of-bounds accesses, counts memory traffic and asks
-NVIDIA's compiler. They are installed for it, each in an environment of its own under build/: that needs the network once.
+untouched stubs, mixed) and times `study grade`; then it lets nbgrader, otter-grader and `study grade` grade one
+exercise, `vector_add`, of the same few participants, all in one run. The other two graders run the kernel as plain
+Python, thread by thread, and compare with NumPy; ours also looks for races and out-of-bounds accesses, counts memory
+traffic and asks NVIDIA's compiler. They are installed for it, each in an environment of its own under build/: that
+needs the network once.
 """
 
 import json
@@ -30,8 +31,8 @@ FEW = 5  # participants whose one exercise all three graders grade
 GOAL = 120  # seconds for the largest group on two cores
 
 OTHERS = (
-    "The others run the kernel as plain Python and compare with NumPy, and do not check for races, memory traffic or the "
-    "compiler."
+    "The others run the kernel as plain Python and compare with NumPy, and do not check for races, memory traffic or "
+    "the compiler."
 )
 KERNEL = """\
 def vector_add(i, a, b, out):
@@ -51,7 +52,7 @@ for n in (1, 128, 1000):
 
 
 class Row(NamedTuple):
-    """Seconds that a grader took for `submissions` of one exercise; right: how many it passed, of how many it should."""
+    """Seconds that a grader took for `submissions` of one exercise; right: how many it passed, of those it should."""
 
     grader: str
     submissions: int
@@ -89,7 +90,7 @@ def time_group(folder: Path, participants: int) -> float:
 
 
 def _handed_in(exercise: kernels.Exercise, turn: int) -> str:
-    """In turn the solution, one of the wrong versions, and the stub; each participant's text differs from the others'."""
+    """In turn the solution, one of the wrong versions, and the stub; no two participants' texts are the same."""
     comment = f"# {turn}\n"
     if turn % 5 == 4:
         return stub(exercise) + comment

@@ -1,7 +1,7 @@
 """What MEC's smaller buffer costs or saves in time on this machine's CPU, beside im2col and torch's conv2d.
 
-`python -m benchmarks.mec` runs the layers of `studylib.mec.LAYERS` (recalled, not verified against the paper), one image
-in float32, in one run: the buffers as a formula, as the size of the array and as the measured peak of what NumPy
+`python -m benchmarks.mec` runs the layers of `studylib.mec.LAYERS` (recalled, not verified against the paper), one
+image in float32, in one run: the buffers as a formula, as the size of the array and as the measured peak of what NumPy
 allocates, and the times as ratios to im2col's, on one core and on all. Every answer is compared with conv2d's. Prints
 what it found and writes it to benchmarks/results/.
 """
@@ -141,9 +141,9 @@ def report(measured: list[Measured], described: str) -> str:
         "conv2d is torch's, on arrays in its own layout. All answers agree."
     )
     about_bytes = (
-        "The buffer in MB: by the formula, and the measured peak of what NumPy allocates during the convolution, less the "
-        f"output. The arrays' sizes are the formulas' exactly, and no peak is {SMALL_CHANGE // 1000} kB above. BLAS's own "
-        "work space and torch's memory are not seen by `tracemalloc`."
+        "The buffer in MB: by the formula, and the measured peak of what NumPy allocates during the convolution, less "
+        f"the output. The arrays' sizes are the formulas' exactly, and no peak is {SMALL_CHANGE // 1000} kB above. "
+        "BLAS's own work space and torch's memory are not seen by `tracemalloc`."
     )
     about_times = (
         f"Milliseconds of im2col, and the others' time when im2col's is 1 (fastest of {ROUNDS} runs, the programs in "

@@ -104,7 +104,7 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The loss of a batch of images x (n, ...) and classes y (n,): -log of the share that the net gives to y, averaged."""
+    """The loss of a batch of images x (n, ...) and classes y (n,): -log of the share that the net gives y, averaged."""
     return F.cross_entropy(net(x), y)
 
 

@@ -1,4 +1,4 @@
-"""Deep Compression's steps against the paper's worked example, what coding theory promises, and week 1's small forms."""
+"""Deep Compression's steps against the paper's worked example, what coding theory promises, week 1's small forms."""
 
 import ast
 import copy

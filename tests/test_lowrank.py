@@ -1,4 +1,4 @@
-"""The splits against their optimality: Eckart and Young's error, a minimum that no neighbour beats, errors that only fall."""
+"""The splits against their optimality: Eckart and Young's error, a minimum no neighbour beats, errors that fall."""
 
 from itertools import pairwise
 
@@ -82,8 +82,8 @@ def test_no_round_raises_the_error(w, split):
 
 
 def test_what_was_planted():
-    """The split is better than either part alone with as many parameters, and `bilateral` finds what was planted; from its
-    own start `alternating` ends in a local minimum, with 8 of 2,400 places wrong."""
+    """The split is better than either part alone with as many parameters, and `bilateral` finds what was planted; from
+    its own start `alternating` ends in a local minimum, with 8 of 2,400 places wrong."""
     w, sparse = planted()
     by_svd, by_qr = alternating(w, 3, 60, 60), bilateral(w, 3, 60, 60)
     assert torch.equal(by_qr.sparse != 0, sparse != 0) and torch.linalg.norm(w - by_qr.matrix) < 1e-9

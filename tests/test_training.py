@@ -61,7 +61,7 @@ def test_fit_is_the_loop_one_would_write_by_hand(optimizer, weight_decay):
 
 
 def test_a_loss_of_ones_own_takes_any_targets():
-    """Cross-entropy with weights against a class for every pixel, and the squared distance of images from themselves."""
+    """Cross-entropy with weights against a class for every pixel, and images' squared distance from themselves."""
     data = small_data()
     lit = data.train_x > 0.5
     maps = data._replace(train_x=lit.float(), train_y=lit[:, 0].long())

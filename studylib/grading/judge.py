@@ -110,7 +110,10 @@ def _misfit(exercise: Exercise, kernel, source: Source) -> str:
         return f"{source.name} is a device function, which cannot be launched: write @cuda.jit without device=True"
     expected = inspect.signature(exercise.kernel.py_func).parameters
     if len(source.parameters) != len(expected):
-        return f"{source.name} takes {counted(len(source.parameters), 'argument')}, expected {len(expected)}: ({', '.join(expected)})"
+        return (
+            f"{source.name} takes {counted(len(source.parameters), 'argument')}, expected {len(expected)}: "
+            f"({', '.join(expected)})"
+        )
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from studylib.gpu.findings import Finding
+from studylib.gpu.emulator.endless import still_running
 from studylib.grading import isolation
 from studylib.grading.card import picture_of
 from studylib.grading.child import CAN_FORK, Child, write_all
@@ -60,30 +59,14 @@ def _answer(name: str, path: Path, text: str | None, quiet: bool, pictures: bool
         verdict.stages = [Stage(s.name, s.status, s.text[:LONGEST_STAGE], s.finds) for s in verdict.stages]
         return verdict.as_dict() | {"picture": picture.hex()}
     except OutOfTimeError as error:
-        return {"why": f"took more than {JUDGE.seconds:g} s of computing{_place(error)}"}
+        loop = still_running(error)
+        return {"why": f"took more than {JUDGE.seconds:g} s of computing{f': {loop}' if loop else ''}"}
     except MemoryError:
         return {"why": "needs more memory than a kernel of this exercise may"}
     except RecursionError:
         return {"why": "goes deeper than Python can: what is nested too deep, or calls itself?"}
     except Exception as error:  # noqa: BLE001  a verdict, not a traceback, for what nobody thought of
         return {"why": f"stopped with {type(error).__name__}, a fault of the judge: {str(error)[:300]}"}
-
-
-def _place(error: BaseException) -> str:
-    """Which loop was running: the outermost `while`, or if there is none the outermost `for`."""
-    loops: list[tuple[ast.AST, Any]] = []
-    trace = error.__traceback__
-    while trace is not None:
-        found = trace.tb_frame.f_locals
-        if trace.tb_frame.f_code.co_name == "loop" and isinstance(found.get("node"), ast.While | ast.For):
-            loops.append((found["node"], found["self"].site(found["node"])))
-        trace = trace.tb_next
-    loops.sort(key=lambda loop: not isinstance(loop[0], ast.While))
-    if not loops:
-        return ""
-    site = loops[0][1]
-    running = Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
-    return f": {running}"
 
 
 def verdict_of(said: Any, name: str, path: str, status: int) -> tuple[Verdict, bytes]:

@@ -36,8 +36,8 @@ class Budget:
 
     reads, writes: elements of global memory, of the busiest thread. sectors: 32-byte sectors a warp request of
     global memory, on average at the worst place of the source. passes: the same for shared memory, None where the
-    exercise needs none. drawn: whether the last case, whose sizes are drawn anew and such that no block is filled in part,
-    is counted as well, against what the solution uses there.
+    exercise needs none. drawn: whether the last case, whose sizes are drawn anew and such that no block is filled in
+    part, is counted as well, against what the solution uses there.
     """
 
     case: str
@@ -69,8 +69,8 @@ class Exercise:
     launch(kernel, *inputs, *outputs) starts a kernel as the grader does. reference(*inputs) gives the outputs: an array
     or a tuple of them; allowed(*inputs) says for each how far a float32 result may lie from it by rounding, 0 where it
     must be the same. cases(rng) gives the inputs, drawn anew for each `rng`, and so are the sizes of the last ones.
-    torch_op(*inputs) is torch's operator for the same work, work(*inputs) the (bytes, operations) that the work cannot do
-    without, and bench(rng) inputs that fill a card.
+    torch_op(*inputs) is torch's operator for the same work, work(*inputs) the (bytes, operations) that the work cannot
+    do without, and bench(rng) inputs that fill a card.
     """
 
     name: str

@@ -53,7 +53,10 @@ def readme(week: str) -> str:
     lines = [
         f"# Week {int(week[:2])}: exercises",
         "",
-        f"{counted(len(exercises), 'kernel')}, {total} minutes in all. Write in the file; `study check NAME` judges it without a GPU.",
+        (
+            f"{counted(len(exercises), 'kernel')}, {total} minutes in all. Write in the file; "
+            "`study check NAME` judges it without a GPU."
+        ),
         "",
         "| exercise | what | difficulty | minutes |",
         "|---|---|---|---|",

@@ -46,8 +46,8 @@ class Checked:
 def check(paper: str, where: str | None = None, show: Sequence[str] | None = None) -> Checked:
     """Computes every row of `paper` that has a computation; `where="Table 4"` takes only the rows printed there.
 
-    show: the few rows to have in sight, each by a part of its `what` or its place; the others are folded. None shows all.
-    Raises LedgerError if the paper, the place or a row to show is unknown, or a row cannot be computed.
+    show: the few rows to have in sight, each by a part of its `what` or its place; the others are folded. None shows
+    all. Raises LedgerError if the paper, the place or a row to show is unknown, or a row cannot be computed.
     """
     found = load(paper)
     rows = [(i, row) for i, row in enumerate(found.rows, 1) if where is None or _printed_at(row, where)]

@@ -81,8 +81,8 @@ def grid(paper: Paper, rows: tuple[CheckedRow, ...], down: Sides, across: Sides)
     """The grid whose cell at ("MobileNet", "parameters") is the row with one of these texts:
 
     "parameters, MobileNet", "MobileNet, parameters", "parameters of MobileNet", or "parameters" printed at a place that
-    ends with ", MobileNet". A side may be a mapping, of what the table says to what the rows say. Raises LedgerError where
-    a row or a column finds nothing, or a cell two.
+    ends with ", MobileNet". A side may be a mapping, of what the table says to what the rows say. Raises LedgerError
+    where a row or a column finds nothing, or a cell two.
     """
     sides = [side if isinstance(side, Mapping) else {name: name for name in side} for side in (down, across)]
     cells: dict[tuple[str, str], CheckedRow] = {}

@@ -1,4 +1,4 @@
-"""What the form of a meeting needs of JupyterLab: folded cells and answers, a figure's text, and a notebook of one's own."""
+"""What the form of a meeting needs of JupyterLab: folded cells, answers, a figure's text, a notebook of one's own."""
 
 import shutil
 

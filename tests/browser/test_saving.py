@@ -1,4 +1,4 @@
-"""A run in JupyterLab that is saved differs from what `study run --save` stored only in what may differ: tagged cells."""
+"""A run that JupyterLab saves differs from what `study run --save` stored only in what may differ: tagged cells."""
 
 import json
 import shutil

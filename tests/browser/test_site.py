@@ -42,7 +42,8 @@ TOO_FAINT = r"""() => {
         const [low, high] = [light(ink), light(ground)].sort((x, y) => x - y);
         const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
         const ratio = (high + 0.05) / (low + 0.05);
-        if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.tagName} ${style.color}: ${text.slice(0, 30)}`);
+        if (ratio < (large ? 3 : 4.5)) found.add(`${ratio.toFixed(2)} ${e.tagName} ${style.color}: ${text.slice(0,
+        30)}`);
     }
     return [...found];
 }"""

@@ -1,4 +1,4 @@
-"""Every week's notebook as a participant meets it: opened in JupyterLab in a browser; the quickest is run from the menu.
+"""Every week's notebook as a participant meets it: opened in JupyterLab; the quickest is run from the menu.
 
 nbval and `study run` execute all of them.
 """

@@ -108,8 +108,15 @@ def test_the_sheet_has_everything_on_one_page(study, group):
     replace(group / "group.toml", "start =", 'place = "Room 12"\nlink = "https://meet.example.org/1"\nstart =')
     study("claim", "resnext")
     page = study("sheet", "1").stdout
-    for text in ("Small nets, Monday 2 November 2026", "Room 12", "https://meet.example.org/1", "0:50   10 min  Break",
-                 "hour 2  All of resnext: Ada Lovelace", "hour 1  All of grouped: free", "arxiv.org/abs/1611.05431"):  # fmt: skip
+    for text in (
+        "Small nets, Monday 2 November 2026",
+        "Room 12",
+        "https://meet.example.org/1",
+        "0:50   10 min  Break",
+        "hour 2  All of resnext: Ada Lovelace",
+        "hour 1  All of grouped: free",
+        "arxiv.org/abs/1611.05431",
+    ):
         assert text in page, text
     assert len(page.splitlines()) < 60
 

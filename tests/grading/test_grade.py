@@ -16,7 +16,10 @@ from studylib.grading.verdict import MISSING
 from studylib.kernels import load
 from studylib.kernels.stubs import stub
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="study grade needs fork, which Windows lacks")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="study grade needs fork, which Windows lacks"),
+    pytest.mark.slow,
+]
 NAMES = ["transpose"]
 
 

@@ -9,6 +9,8 @@ from mutation import changes, kernel_of, passes, sample
 from studylib.gpu.emulator import endless
 from studylib.kernels import load, names
 
+pytestmark = pytest.mark.slow
+
 EQUIVALENT = tomllib.loads(Path(__file__).with_name("equivalent_mutants.toml").read_text(encoding="utf-8"))[
     "equivalent"
 ]

@@ -141,3 +141,31 @@ def test_lone_carriage_returns_end_lines(tmp_path):
 )
 def test_a_star_imports_what_it_says(head, value, tmp_path):
     assert run(head + BODY.format(value), tmp_path) == [3] * 4
+
+
+def notes(text, tmp_path):
+    return take(text, "k", tmp_path / "k.py").notes
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    text = f'"""A file."""\n{HEAD}print("hello")\n{BODY.format("a[i]")}'
+    own = "def mine():\n    pass\nif __name__ == '__main__':\n    print(k)\n"
+    assert notes(text + own, tmp_path) == ('line 5 is left out, because it is not run: print("hello")',)
+    signed = notes(HEAD + BODY.format("a[i]").replace("@cuda.jit", '@cuda.jit("void(int32[:], int32[:])")'), tmp_path)
+    assert signed == ('line 4 is left out, because the launch says the types: @cuda.jit("void(int32[:], int32[:])")',)
+    many = notes(HEAD + "print(1)\n" * 15 + BODY.format("a[i]"), tmp_path)
+    assert len(many) == 11 and many[-1] == "5 more lines are left out"
+
+
+def test_a_block_that_an_import_does_not_run_changes_nothing(tmp_path):
+    block = "if __name__ == '__main__':\n    N = 5\n    k = 3\n"
+    assert run(HEAD + "N = 3\n" + BODY.format("float32(N)") + block, tmp_path) == [3] * 4
+    with pytest.raises(Refused, match="k in line 10 is no kernel"):
+        run(HEAD + "N = 3\n" + BODY.format("float32(N)") + block + "else:\n    N = 4\n", tmp_path)
+
+
+@pytest.mark.parametrize("change", ["L.append(4)", "L[0] = 4", "M[0].append(4)", "f()", "del L[0]", "L += [4]"])
+def test_an_array_of_a_list_that_may_have_changed_is_none(change, tmp_path):
+    constants = f"L = [3]\nM = [L]\ndef f():\n    L[0] = 4\n{change}\nN = np.array(L, np.float32)\n"
+    with pytest.raises(Refused, match="the kernel uses N"):
+        run(HEAD + constants + BODY.format("N[0]"), tmp_path)

@@ -29,7 +29,8 @@ def readable(paper: str, i: int, row: ledger.Row) -> str:
 def test_row_agrees_with_its_claim(paper, i):
     row = checked(paper).rows[i]
     assert row.agrees_with_claim, (
-        f"{paper}.toml, row {i + 1} ({row.where}: {row.what}) prints {row.printed}, {row.compute} gives {row.computed}: "
+        f"{paper}.toml, row {i + 1} ({row.where}: {row.what}) prints {row.printed}, "
+        f"{row.compute} gives {row.computed}: "
         f"that {row.verdict}, but the file claims {row.claimed!r}"
     )
 

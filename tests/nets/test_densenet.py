@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from studylib import costs, nets
-from studylib.nets.densenet import DenseLayer
+from studylib.nets.densenet import DenseLayer, recomputing
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,33 @@ def test_a_layer_passes_its_input_on(bottleneck):
     x = torch.rand(2, 5, 4, 4)
     out = DenseLayer(5, 3, bottleneck).eval()(x)
     assert out.shape == (2, 8, 4, 4) and torch.equal(out[:, :5], x)
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_recomputing_saves_memory_and_changes_no_gradient(bottleneck):
+    """Saved for the backward pass: half of the bytes or little more, and the same gradients to the last bit."""
+    torch.manual_seed(0)
+    net = nets.densenet_cifar(40 if bottleneck else 22, 4, bottleneck, 1.0)
+    x = torch.rand(2, 3, 16, 16)
+
+    def step(net):
+        saved = {}
+
+        def keep(tensor):
+            saved[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+            return tensor
+
+        net.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = net(x).square().sum()
+        size = sum(nbytes for nbytes, _ in saved.values())
+        loss.backward()
+        return size, [p.grad.clone() for p in net.parameters()]
+
+    naive, plain = step(net)
+    thrifty, again = step(recomputing(net))
+    assert thrifty < naive * (0.5 if bottleneck else 0.6)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
 @pytest.mark.parametrize(

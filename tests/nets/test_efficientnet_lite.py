@@ -26,7 +26,7 @@ def test_counts(on_meta):
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_paddings(side, kernel, stride):
-    """Both have ceil(side / stride) pixels; at stride 1 they agree, at stride 2 on even sides "same" sits a pixel further."""
+    """Both give ceil(side / stride) pixels; at stride 1 they agree, at stride 2 on even sides "same" is one on."""
     torch.manual_seed(0)
     same, symmetric = (PaddedConv(2, 3, kernel, stride, 1, which) for which in (True, False))
     symmetric.load_state_dict(same.state_dict())

@@ -89,7 +89,7 @@ def test_one_primary_channel_each_is_a_separable_convolution():
 
 
 def test_the_widest_net():
-    """For at most T weights the widest layer has L = 9 M or nearly: T = 2,304 allows 52 channels, with 26 groups of 2."""
+    """For at most T weights the widest layer has about L = 9 M: T = 2,304 allows 52 channels, with 26 groups of 2."""
     for budget, widest, best in ((2304, 52, (26, 2)), (4672, 84, (28, 3))):
         fits = [
             (l_ * m, l_, m)

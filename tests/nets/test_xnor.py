@@ -1,4 +1,4 @@
-"""XNOR-Net's layers: optimal by brute force, their gradients by the printed formulas, the packed product by the integer one."""
+"""XNOR-Net's layers: the best by brute force, gradients by the printed formulas, the packed product by integers."""
 
 import itertools
 import math

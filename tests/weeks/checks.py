@@ -70,7 +70,8 @@ def never_executed(source: Path) -> list[str]:
 
 def errors_and_warnings(source: Path) -> list[str]:
     return [
-        f"{output.get('ename', 'stderr')} in [{cell.execution_count}]: {str(output.get('evalue', output.get('text')))[:200]}"
+        f"{output.get('ename', 'stderr')} in [{cell.execution_count}]: "
+        f"{str(output.get('evalue', output.get('text')))[:200]}"
         for cell in code_cells(load(source)[1])
         for output in cell.outputs
         if output.output_type == "error" or output.get("name") == "stderr"

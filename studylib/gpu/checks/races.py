@@ -148,9 +148,9 @@ class Now:
     @cached_property
     def place(self) -> slice | np.ndarray:
         """The cells once more, as a slice where they are a run: that is faster."""
-        if isinstance(self._cells, int) or not self._mask.full or self._cells.base.start is None:
+        if isinstance(self._cells, int) or not self._mask.full or (start := self._cells.base.start()) is None:
             return self.at
-        first = self._cells.base.start + self._cells.constant + home(self.memory)[1]
+        first = start + self._cells.constant + home(self.memory)[1]
         return slice(first, first + self.count)
 
 

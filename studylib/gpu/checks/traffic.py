@@ -74,9 +74,9 @@ class Traffic:
     def _worked_out(
         self, machine: Machine, base: Index, shift: int, space: str, size: int, mask: Mask
     ) -> tuple[int, int]:
-        if mask.full and base.start is not None and machine.grid.threads % WARP == 0:
+        if mask.full and machine.grid.threads % WARP == 0 and (start := base.start()) is not None:
             warps = machine.lanes // WARP  # each is a number of whole sectors and words after the one before
-            first = np.arange(base.start + shift, base.start + shift + WARP)
+            first = np.arange(start + shift, start + shift + WARP)
             return warps, warps * self._alike(first[None], None, space, size)
         active, some, every = machine.active_warps(mask)
         requests, full = int(np.count_nonzero(some)), int(np.count_nonzero(every))

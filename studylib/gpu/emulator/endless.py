@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +11,32 @@ import numpy as np
 from studylib.gpu.emulator.frame import Typed
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.findings import Finding, Site, stop
 
 LIMIT = 1_000_000  # rounds, after which a loop is given up even if its state still changes
 EVERY = 64  # rounds between two looks at the state
+
+
+@dataclass(frozen=True)
+class Running:
+    """What each run of a loop has among its variables, as `running_loop`, for `still_running`."""
+
+    node: ast.While | ast.For
+    site: Site
+
+
+def still_running(error: BaseException) -> Finding | None:
+    """Of what ended a launch from outside: the outermost `while` that was running, or if there is none the outermost `for`."""
+    loops: list[Running] = []
+    trace = error.__traceback__
+    while trace is not None:
+        if isinstance(found := trace.tb_frame.f_locals.get("running_loop"), Running):
+            loops.append(found)
+        trace = trace.tb_next
+    if not loops:
+        return None
+    site = min(loops, key=lambda loop: not isinstance(loop.node, ast.While)).site
+    return Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
 
 
 class LoopGuard:

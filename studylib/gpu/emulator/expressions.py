@@ -1,4 +1,4 @@
-"""The expression half of the type inference: the value of each, a vector without lanes or what is known while compiling."""
+"""The expression half of the type inference: what each is, a vector without lanes or what is known while compiling."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _METHODS: dict[tuple[type, str], dict[type, Callable]] = {}
 
 
 def methods(owner: type, prefix: str) -> dict[type, Callable]:
-    """The functions that handle one kind of syntax node each: eval_BinOp for ast.BinOp. Their first argument is self."""
+    """The methods that handle one kind of syntax node each, such as eval_BinOp for ast.BinOp; self comes first."""
     if (owner, prefix) not in _METHODS:
         names = [name for name in dir(owner) if name.startswith(prefix)]
         _METHODS[owner, prefix] = {getattr(ast, name[len(prefix) :]): getattr(owner, name) for name in names}

@@ -107,7 +107,7 @@ class Uses(Observer):
         self.stored.add(memory)
 
 
-class Constant(NamedTuple):
+class Lookup(NamedTuple):
     """What a name stood for that is not local to a function, or that a module holds."""
 
     place: Source | ModuleType
@@ -162,7 +162,7 @@ class Inference(Pruning):
         self.plain_calls = plain_calls
         self.known: dict[Any, Typed | None] = {}
         self.shared: dict[tuple[int, int], int] = {}
-        self.constants: list[Constant] = []
+        self.lookups: list[Lookup] = []
         self._dynamic: np.dtype | None = None
         self._array_names: dict[int, str] = {}
         # What comes back to the head of each loop, as the last walk over the function found it; whether that has changed
@@ -288,12 +288,12 @@ class Inference(Pruning):
 
     def look_up(self, name: str):
         value = super().look_up(name)
-        self.constants.append(Constant(self.frame.source, name, value))
+        self.lookups.append(Lookup(self.frame.source, name, value))
         return value
 
     def member(self, module: ModuleType, name: str):
         value = super().member(module, name)
-        self.constants.append(Constant(module, name, value))
+        self.lookups.append(Lookup(module, name, value))
         return value
 
     def range_arguments(self, call: ast.expr, mask: Mask):

@@ -1,7 +1,7 @@
 """The table of `cuda.*` names that a kernel can call: positions, arrays, atomics, bits and shuffles.
 
-What computes one takes the run, the call, the mask of lanes that reach it, whether its result is used, and the values of
-its arguments: of the type inference those are vectors without lanes.
+What computes one takes the run, the call, the mask of lanes that reach it, whether its result is used, and the values
+of its arguments: in the type inference those are vectors without lanes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from studylib.gpu.language import typing_rules as types
 class Intrinsic(NamedTuple):
     """A function of `cuda`: what computes it, and how many arguments it takes.
 
-    operands: 'numbers'; 'array', for one array; 'atomic', for an array, an index and numbers; or 'shape' for what declares
-    an array and is evaluated while the kernel is typed.
+    operands: 'numbers'; 'array', for one array; 'atomic', for an array, an index and numbers; or 'shape' for what
+    declares an array and is evaluated while the kernel is typed.
     """
 
     compute: Callable

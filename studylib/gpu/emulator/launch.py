@@ -142,7 +142,8 @@ def infer(source: Source, grid: Grid, arguments: list[Argument], plain_calls: bo
 def run(program: Program, grid: Grid, arguments: list[Argument], observer: Observer | None = None, parts=None) -> None:
     """Runs the chunks of blocks one after another, then copies the results back.
 
-    observer: sees what happens; without one, what is wrong ends the run. parts: (first block, number of blocks) of the chunks to run instead of all.
+    observer: sees what happens; without one, what is wrong ends the run. parts: (first block, number of blocks) of the
+    chunks to run instead of all.
     """
     values = {a.name: a.value for a in arguments}
     observer, printed, typed = observer or Observer(), 0, program.typed

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu.emulator.endless import LoopGuard
+from studylib.gpu.emulator.endless import LoopGuard, Running
 from studylib.gpu.emulator.expressions import methods
 from studylib.gpu.emulator.frame import Arm, Frame, Typed
 from studylib.gpu.emulator.mask import Mask
@@ -242,8 +242,9 @@ class Lowering:
         """A loop over items that all threads share: they leave it together, or at a break or return."""
         body, bind, leaves = self.block(node.body), self.bind(node.target), _leaves(node)
         at_head, at_exit = joining(self.typed, node, "head"), joining(self.typed, node, "exit")
+        here = Running(node, self.typed.source.site(node))
 
-        def run(frame: Frame, mask: Mask, items: Iterable) -> Mask:
+        def run(frame: Frame, mask: Mask, items: Iterable, running_loop: Running = here) -> Mask:
             exits: list[Arm] = []
             at_head(frame, [(mask, frame.variables)])
             for item in items:
@@ -269,8 +270,9 @@ class Lowering:
         body = self.block(node.body)
         bind = self.bind(node.target) if isinstance(node, ast.For) else None
         at_head, at_exit = joining(self.typed, node, "head"), joining(self.typed, node, "exit")
+        here = Running(node, self.typed.source.site(node))
 
-        def run(frame: Frame, mask: Mask, head: Head) -> Mask:
+        def run(frame: Frame, mask: Mask, head: Head, running_loop: Running = here) -> Mask:
             count = 0
             exits: list[Arm] = []
             at_head(frame, [(mask, frame.variables)])

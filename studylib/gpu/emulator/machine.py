@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -62,9 +61,6 @@ def _position(number: int, extents: tuple[int, ...]) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
-UNASKED, UNKNOWN = object(), object()
-
-
 class Index:
     """A vector of integers as int64, with what is known of it: indices recur, above all in loops."""
 
@@ -72,9 +68,9 @@ class Index:
         self.source = vector
         self.vector = vector.astype(np.int64, copy=False)
         self._sums: dict = {}
-        self._start: Any = UNASKED if start is None else start
+        self._asked = 0
         if start is not None:  # known to be consecutive
-            self.low, self.high = start, start + len(vector) - 1
+            self.low, self.high, self._start, self._asked = start, start + len(vector) - 1, start, 1
 
     @cached_property
     def low(self) -> int:
@@ -92,16 +88,16 @@ class Index:
         """Whether any holds the bound or more."""
         return self.high >= bound and bool(((self.source >= bound) & mask.lanes).any())
 
-    @property
     def start(self) -> int | None:
-        """The first of consecutive numbers; None if they are not, and at the first time: to find out takes longer than it saves once."""
-        if self._start is UNASKED:
-            self._start = UNKNOWN
-        elif self._start is UNKNOWN:
-            self._start = self._find_start()
-        return self._start if self._start.__class__ is int else None
+        """The first number, if they are consecutive; None if not, or if nobody has asked before.
 
-    def _find_start(self) -> int | None:
+        To find out takes longer than it saves once.
+        """
+        self._asked += 1
+        return self._start if self._asked > 1 else None
+
+    @cached_property
+    def _start(self) -> int | None:
         vector = self.vector
         if self.high - self.low != len(vector) - 1 or vector[0] != self.low or vector[-1] != self.high:
             return None

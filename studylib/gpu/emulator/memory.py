@@ -36,7 +36,7 @@ class Cells:
 
     def read(self, data: np.ndarray) -> np.ndarray:
         """What they hold, a vector; anything in idle lanes."""
-        start, count = self.base.start, len(self.base.vector)
+        start, count = self.base.start(), len(self.base.vector)
         if start is not None and 0 <= start + self.constant <= len(data) - count:
             return data[start + self.constant : start + self.constant + count].copy()
         # The live lanes' cells lie at or behind the constant.
@@ -46,9 +46,8 @@ class Cells:
         """The lanes of the mask write a scalar or a vector; of several in one cell the last one stays."""
         if not mask.full:
             data[self.take(mask)] = value if np.ndim(value) == 0 else value[mask.lanes]
-        elif self.base.start is not None:
-            start = self.base.start + self.constant
-            data[start : start + len(self.base.vector)] = value
+        elif (start := self.base.start()) is not None:
+            data[start + self.constant : start + self.constant + len(self.base.vector)] = value
         else:
             data[self.constant :][self.base.vector] = value
 

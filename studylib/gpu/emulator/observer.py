@@ -11,8 +11,8 @@ from studylib.gpu.findings import KernelError, Site
 class Observer:
     """The base of all observers, and what watches a plain launch: nothing is recorded, and what is wrong ends the run.
 
-    machine: the chunk of blocks that runs. memory: the array whose cells are accessed. cells: one for each lane, or an
-    int if all lanes access the same; before the access is done.
+    machine: the chunk of blocks that runs. memory: the array whose cells are accessed. cells: the `Cells` of the
+    lanes, or an int if all access the same; before the access is done.
     """
 
     def begin(self, machine: Any) -> None:

@@ -73,7 +73,7 @@ def applied(function: Callable, left: Operation, right: Operation) -> Operation:
 
 
 def _with_narrow_scalar(function: Callable) -> Callable:
-    """A comparison of integers in which a scalar takes the type of the vector, if it fits: NumPy is then much faster."""
+    """A comparison of integers in which a scalar takes the type of the vector if it fits, which is much faster."""
 
     def compare(a, b):
         if b.ndim == 0 and a.ndim:

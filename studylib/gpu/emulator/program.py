@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from studylib.gpu.emulator.frame import Typed, Variables
-from studylib.gpu.emulator.inference import Constant, Inference, TypedArray
+from studylib.gpu.emulator.inference import Inference, Lookup, TypedArray
 from studylib.gpu.emulator.machine import Grid
 from studylib.gpu.language.source import Source
 
@@ -22,17 +22,17 @@ KEPT = 256  # kernels
 class Program:
     """A kernel with its types, and the names of the arrays among its arguments that it loads from and stores to.
 
-    constants: what the names that are not local stood for; a name that stands for something else makes it another program.
+    lookups: what the names that are not local stood for; where one stands for something else it is another program.
     """
 
     typed: Typed
     loaded: frozenset[str]
     stored: frozenset[str]
-    constants: list[Constant]
+    lookups: list[Lookup]
 
     def holds_for(self, source: Source) -> bool:
         """Whether all names still stand for the same in this kernel, which has the same code."""
-        return all(constant.is_unchanged(self.typed.source, source) for constant in self.constants)
+        return all(lookup.is_unchanged(self.typed.source, source) for lookup in self.lookups)
 
 
 _known: OrderedDict[tuple[CodeType, Hashable], list[Program]] = OrderedDict()
@@ -41,15 +41,15 @@ _known: OrderedDict[tuple[CodeType, Hashable], list[Program]] = OrderedDict()
 def program(source: Source, grid: Grid, arguments: Variables, plain_calls: bool) -> Program:
     """The program of a launch with these arguments, typed as the inference sees them.
 
-    Raises KernelError for what cannot be compiled. plain_calls: whether a kernel may call functions without a decorator.
+    plain_calls: whether a kernel may call functions without a decorator. Raises KernelError for what cannot be compiled.
     """
     key = source.function.__code__, (grid.shared_bytes, plain_calls, _signature(arguments))
-    programs = _known.pop(key, [])
+    programs = _known.get(key, [])
     found = next((program for program in programs if program.holds_for(source)), None)
     if found is None:
         found = _infer(source, grid, arguments, plain_calls)
-        programs = [*programs[-3:], found]  # a constant that changes from launch to launch is not kept for ever
-    _known[key] = programs
+        _known[key] = [*programs[-3:], found]  # a constant that changes from launch to launch is not kept for ever
+    _known.move_to_end(key)
     if len(_known) > KEPT:
         _known.popitem(last=False)
     return found
@@ -75,4 +75,4 @@ def _infer(source: Source, grid: Grid, arguments: Variables, plain_calls: bool) 
         frozenset(n for n, a in arguments.items() if isinstance(a, TypedArray) and not a.memories.isdisjoint(memories))
         for memories in (inference.uses.loaded, inference.uses.stored)
     )
-    return Program(inference.frame.typed, loaded, stored, inference.constants)
+    return Program(inference.frame.typed, loaded, stored, inference.lookups)

@@ -22,7 +22,7 @@ from studylib.gpu.language import typing_rules as types
 
 
 class Statements(Expressions):
-    """The statements of a kernel; what happens where paths part and meet is given by the other parts of the inference."""
+    """The statements of a kernel; where paths part and meet the other parts of the inference say what happens."""
 
     everyone: Mask
     nobody: Mask

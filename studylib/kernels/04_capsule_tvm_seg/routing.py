@@ -144,11 +144,13 @@ def allowed(votes, iterations):
         off_c = c * (off_exp + (c * off_exp).sum(2, keepdims=True) + gamma(parents))
         s = np.einsum("nij,nijd->njd", c, votes)
         off_s = np.einsum("nij,nijd->njd", off_c + gamma(children) * c, np.abs(votes))
-        # The squash: its factor length / (1 + length^2) changes by at most 1 for 1 of the length.
+        # The squash: its factor length / (1 + length^2) changes by at most 1 / (1 + length^2) for 1 of the length.
         length = np.linalg.norm(s, axis=-1, keepdims=True)
         off_length = np.linalg.norm(off_s, axis=-1, keepdims=True) + gamma(dim + 8) * length
         factor = length / (1 + length**2)
-        v, off_v = factor * s, factor * off_s + (np.abs(s) + off_s) * off_length + gamma(8) * np.abs(factor * s)
+        slope = 1 / (1 + np.maximum(0, length - off_length) ** 2)
+        v = factor * s
+        off_v = factor * off_s + slope * (np.abs(s) + off_s) * off_length + gamma(8) * np.abs(v)
         step, grown = np.einsum("nijd,njd->nij", votes, v), np.abs(votes)
         off_b += np.einsum("nijd,njd->nij", grown, off_v + gamma(dim) * np.abs(v)) + gamma(1) * np.abs(b + step)
         b += step
@@ -171,7 +173,7 @@ def cases(rng):
         (1, 20, 10, 16, 2, 1),
         (2, 7, 3, 4, 1, 1),
         (1, 140, 2, 2, 3, 1),
-        (2, 5, 2, 4, 3, 300),  # exp of these logits overflows: 88 is the most that it takes
+        (1, 133, 2, 4, 2, 100),  # exp of these logits overflows: 88 is the most that it takes
         *drawn(rng),
     ):
         votes = np.float32(size) * rng.standard_normal((batch, children, parents, dim), dtype=np.float32)

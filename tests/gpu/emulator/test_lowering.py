@@ -1,4 +1,4 @@
-"""What runs is what was typed: every operation gives the type for which it was lowered, and nothing is lowered twice."""
+"""What runs is what was typed: each operation gives the type for which it was lowered, and nothing is lowered twice."""
 
 from unittest.mock import patch
 

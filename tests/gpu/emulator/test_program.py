@@ -1,4 +1,4 @@
-"""A kernel's types are found once for all launches that have them, and anew where anything differs that they depend on."""
+"""A kernel's types are found once for all launches that have them, and anew where what they depend on differs."""
 
 import numpy as np
 import pytest
