@@ -1133,14 +1133,17 @@ ax.minorticks_off()
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 at_four = {name: shares[KS.index(4)] for name, (_, shares) in recovered.items()}
 assert at_four["random 21x21"] > 0.9 and at_four["random 3x3"] < 0.5
+assert all(
+    at_four["random 3x3"] <= at_four[name] for name in ("free, 100 pixels", "random 21x21")
+)
 assert recovered["smooth 9x9"][1][0] == 0
 plt.show()
 
 # %% [markdown]
 # What this shows: the promise holds where it is made, and recovery lasts beyond it. Filters as small as a network's, 3x3 at
-# every place, get a promise for not even one atom. Two things change together here: the atoms of the large filters are less
-# alike, and they span 256 dimensions, so least squares would find any number of them. The free atoms span as few dimensions
-# as the 3x3 filters do, and tell the two apart. What this does not show: that trained networks work for this reason, or that
+# every place, get a promise for not even one atom. In the same 100 dimensions free atoms, which are less alike, are found
+# more often; in 256 dimensions the large filters' atoms are found far more often still. (Those are linearly independent, so
+# least squares would find any number of them.) What this does not show: that trained networks work for this reason, or that
 # photographs are sums of a few atoms.
 #
 # <details><summary>Extra: and the values?</summary>
