@@ -141,7 +141,11 @@ def recurse():
 
 @pytest.mark.parametrize(
     "act, words",
-    [(lambda: ctypes.string_at(0), "signal 11"), (recurse, "RecursionError"), (lambda: {}["x"], "exit status 70")],
+    [
+        (lambda: ctypes.string_at(0), "signal 11"),
+        (recurse, "RecursionError"),
+        (lambda: dict[str, int]()["x"], "exit status 70"),
+    ],
 )
 def test_one_that_crashes_is_a_failure_with_a_reason(act, words, judged):
     assert words in judged(act).stage("compiles").text

@@ -6,6 +6,8 @@ Elements of 8 bytes are served half a warp at a time, so that they need at least
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from studylib.gpu.emulator.machine import Index, Machine
@@ -45,11 +47,17 @@ def _period(space: str, size: int) -> int:
     return max(1, (SECTOR if space == "global" else WORD) // size)
 
 
+@lru_cache(maxsize=1 << 12)
+def _cost(request: bytes, lanes: bytes, space: str, size: int) -> int:
+    """The cost of one request, from its 32 element numbers and, unless all take part, its active lanes."""
+    active = np.frombuffer(lanes, bool)[None] if lanes else None
+    return (sectors if space == "global" else passes)(np.frombuffer(request, np.int64)[None], size, active)
+
+
 class Traffic:
-    """Costs of requests; what the same lanes request again is looked up, and so is a pattern that many warps share."""
+    """Costs of requests; what the same lanes request again is looked up."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple, int] = {}
         self._costs: dict[tuple, tuple[Index, Mask, tuple[int, int]]] = {}
 
     def cost(self, machine: Machine, memory: Memory, cells: int | Cells, mask: Mask) -> tuple[int, int]:
@@ -105,12 +113,8 @@ class Traffic:
             return count(rows, size, active)
         period = _period(space, size)
         shifts = np.bincount(first % period)
-        total = 0
-        for shift in np.flatnonzero(shifts):
-            key = space, size, int(shift), lanes, pattern.tobytes()
-            if key not in self._known:
-                lowest = int(pattern.min())
-                moved = pattern + shift - lowest // period * period
-                self._known[key] = count(moved[None], size, None if active is None else active[:1])
-            total += int(shifts[shift]) * self._known[key]
-        return total
+        lowest = int(pattern.min()) // period * period
+        return sum(
+            int(shifts[shift]) * _cost((pattern + (shift - lowest)).tobytes(), lanes, space, size)
+            for shift in np.flatnonzero(shifts)
+        )
