@@ -171,7 +171,7 @@ def cases(rng):
         (1, 1, 1, 1, 1, 1),
         (2, 12, 5, 8, 3, 1),
         (1, 20, 10, 16, 2, 1),
-        (2, 7, 3, 4, 1, 1),
+        (2, 8, 10, 16, 1, 1),  # fewer children than dimensions
         (1, 140, 2, 2, 3, 1),
         (1, 133, 2, 4, 2, 100),  # exp of these logits overflows: 88 is the most that it takes
         *drawn(rng),
