@@ -76,6 +76,13 @@ def test_the_ends_are_pruning_and_truncation(w):
 
 
 @pytest.mark.parametrize("split", [alternating, bilateral])
+def test_the_sparse_part_is_the_largest_of_what_the_other_leaves(w, split):
+    parts = split(w, 3, 25, 5)
+    assert torch.allclose(parts.sparse, largest(w - parts.low_rank, 25), atol=1e-12)
+    assert not torch.equal(parts.sparse != 0, largest(w, 25) != 0)
+
+
+@pytest.mark.parametrize("split", [alternating, bilateral])
 def test_no_round_raises_the_error(w, split):
     errors = [torch.linalg.norm(w - split(w, 3, 25, rounds).matrix).item() for rounds in range(1, 9)]
     assert all(b <= a + 1e-12 for a, b in pairwise(errors)) and errors[-1] < errors[0]

@@ -1,7 +1,5 @@
 """MobileNetV2 and its heads against the tables of arXiv 1801.04381, the authors' own table, and torchvision."""
 
-import math
-
 import pytest
 import torch
 import torchvision
@@ -134,7 +132,7 @@ def test_ssdlites_head_shares_the_first_nets_layers():
     for mine, theirs in zip(ours, plain.features, strict=True):
         mine.load_state_dict(theirs.state_dict())
     x = torch.rand(1, 3, 64, 64)
-    seen = []
+    seen: list[torch.Tensor] = []
     net.behind[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
         net(x)
@@ -154,16 +152,16 @@ def test_rates_in_place_of_strides():
     """At output stride 16 each place that the strided net has holds the same values."""
     torch.manual_seed(0)
     net, plain = nets.mobilenet_v2_deeplab().eval(), nets.mobilenet_v2().eval()
-    for part in plain.modules():  # statistics that are not the defaults
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_var.fill_(math.pi / 4)
+    for part in plain.modules():  # weights that keep the scale of what passes
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
     for mine, theirs in zip(net.backbone, plain.features[:-1], strict=True):
         mine.load_state_dict(theirs.state_dict())
     x = torch.rand(1, 3, 97, 97)
     with torch.no_grad():
         dense, strided = net.backbone(x), plain.features[:-1](x)
         assert dense.shape[2:] == (7, 7) and strided.shape[2:] == (4, 4)
-        assert torch.allclose(dense[:, :, ::2, ::2], strided, atol=1e-5)
+        assert strided.abs().max() > 0.1 and torch.allclose(dense[:, :, ::2, ::2], strided, atol=1e-4)
         assert net(x).shape == (1, 21, 97, 97)
 
 

@@ -77,6 +77,22 @@ def test_a_unit_passes_its_input_on(stride, out):
         assert torch.allclose(y[:, :24], nn.functional.avg_pool2d(x, 3, 2, 1)) and branch.shape[1] == 36
 
 
+def test_a_unit_mixes_its_groups():
+    """Input channel 0 is in the first of three groups, and reaches outputs of the second as well; never without a shuffle."""
+    torch.manual_seed(0)
+    unit = ShuffleUnit(24, 24, 1, 3, 3).eval()
+    unit.branch[2] = nn.Identity()  # no ReLU that could close the way
+    x = torch.rand(1, 24, 4, 4)
+    other = x.clone()
+    other[:, 0] += 5
+    with torch.no_grad():
+        changed = (unit.branch(other) - unit.branch(x)).abs().amax((0, 2, 3)) > 1e-4
+        assert changed[:8].any() and changed[8:16].any()
+        unit.branch[3] = nn.Identity()
+        changed = (unit.branch(other) - unit.branch(x)).abs().amax((0, 2, 3)) > 1e-4
+    assert changed[:8].any() and not changed[8:].any()
+
+
 def test_only_the_first_1x1_of_stage_2_is_not_grouped(on_meta):
     net = on_meta(nets.shufflenet, 3)
     firsts = [part.branch[0].groups for part in net.modules() if isinstance(part, ShuffleUnit)]
