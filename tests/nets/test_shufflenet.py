@@ -78,7 +78,7 @@ def test_a_unit_passes_its_input_on(stride, out):
 
 
 def test_a_unit_mixes_its_groups():
-    """Input channel 0 is in the first of three groups, and reaches outputs of the second too; never without a shuffle."""
+    """Input channel 0 is in the first of three groups, and reaches outputs of the second; never without a shuffle."""
     torch.manual_seed(0)
     unit = ShuffleUnit(24, 24, 1, 3, 3).eval()
     unit.branch[2] = nn.Identity()  # no ReLU that could close the way
