@@ -34,7 +34,7 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     os.chdir("course/weeks/02_resnext_gpu1")
 
 # %% tags=["parameters"]
-FAST = True  # False: more training, more data; about ten minutes in place of one
+FAST = True  # False: more training, more data; about ten minutes in place of one or two
 SEED = 0  # the first of three seeds of every experiment
 DATA = "../../data"  # not needed this week: the digits of scikit-learn are large enough
 
@@ -93,7 +93,8 @@ course.sheet(".")
 # $(u, v)$ of the window, and a column holds one output pixel.
 #
 # **Your turn.** In groups, each filter keeps the columns of its own group, and all other columns of $W$ are zero: **$W$
-# becomes block-diagonal**. Build that matrix from its blocks.
+# becomes block-diagonal**. Build that matrix from its blocks: `matrix[i, r, j, c]` is row $r$, column $c$ of the block in
+# block row $i$ and block column $j$. For which $i$ and $j$ is it not zero?
 
 # %% jupyter={"source_hidden": true}
 def im2col(x, K):
@@ -116,8 +117,9 @@ def block_diagonal(blocks):
 
 
 # %%
-pieces = np.array([[[1, 2, 3]], [[4, 5, 6]]])
-course.expect(block_diagonal(pieces), [[1, 2, 3, 0, 0, 0], [0, 0, 0, 4, 5, 6]])
+pieces = np.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]])
+wanted = [[1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 5, 6], [0, 0, 7, 8]]
+course.expect(block_diagonal(pieces), wanted)
 
 
 # %%
@@ -206,7 +208,7 @@ for groups in (1, 2, 8, 32, 128):
 # ## 1.3 AlexNet's towers
 #
 # Groups began as a way round a small memory. AlexNet (2012) did not fit on one graphics card, so its authors put half
-# of its kernels on each of two cards: two **towers**. The kernels of layers 2, 4 and 5 read only the maps on their own
+# of its filters on each of two cards: two **towers**. The filters of layers 2, 4 and 5 read only the maps on their own
 # card, those of layer 3 read both; the authors chose this pattern so that the cards exchange little (Section 3.2). In
 # today's words: `groups=2` in three of five convolutions.
 
@@ -250,8 +252,8 @@ plt.show()
 
 # %% [markdown]
 # The towers save a third of the arithmetic and next to none of the parameters, which sit in the fully connected layers.
-# The papers count them: the cost of AlexNet that MobileNet and ShuffleNet print comes out with towers only. (The `alexnet`
-# of `torchvision` is another network, with one tower and other widths.)
+# Later papers count the towers: the cost of AlexNet that MobileNet prints comes out with towers only. (The `alexnet` of
+# `torchvision` is another network, with one tower and other widths.)
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("alexnet", where="MobileNet, Table 9"))
@@ -289,6 +291,12 @@ display(ledger.check("alexnet", where="Sec. 3.2"))
 # **Your turn.** Half of the pairs show the same digit. Choose one number $f(a)$ for each first digit and one $h(b)$ for
 # each second digit, so that as many answers as possible are right. Saying "different" always is right in half of the
 # cases; how far do you get?
+#
+# <details><summary>Hint</summary>
+#
+# Begin with $f(a) = -a$. The sum must be above 0, and 0 is not.
+#
+# </details>
 
 # %%
 DIGITS = 10
@@ -305,6 +313,8 @@ def accuracy_of(f, h):
     return (says_same[a == b].mean() + (~says_same[a != b]).mean()) / 2
 
 
+shape = np.shape(f + h)
+assert shape == (10, 10), f"got f + h of shape {shape}, expected (10, 10): f a column, h a row"
 print(f"right: {accuracy_of(f, h):.0%}")
 course.expect(accuracy_of(f, h), 0.75)
 
@@ -317,8 +327,8 @@ course.expect(accuracy_of(f, h), 0.75)
 # No. Sort the first digits by $f$. The larger $f(a)$ is, the more second digits are called "same" with it (those with
 # $h(b) > -f(a)$), and each such set contains the ones before it. If all ten *same* pairs are right, the set of the
 # $i$-th digit contains that digit and all before it, so $i - 1$ of its answers are wrong. Together $0 + 1 + \dots + 9 =
-# 45$ of the 90 *different* pairs are wrong: all of one kind right and half of the other. Giving up a same pair costs a
-# tenth of its kind and saves at most 9 of the 90 others, a tenth too. The next cell tries every order of the numbers
+# 45$ of the 90 *different* pairs are wrong: all of one kind right and half of the other. Giving up one same
+# pair does not help: it costs one of 10 right answers there, and saves at most 9 of the 90 others, a tenth as well. The next cell tries every order of the numbers
 # $f(a)$ and $-h(b)$ for a few digits. With many images of a digit, draw one for each place: no draw gets beyond 75 %, so
 # their mean does not.
 #
@@ -602,7 +612,8 @@ for name in CONDITIONS:
 # has $9 d^2$ weights, so twice the width costs four times as much. Inception buys width another way, with a few parallel
 # paths, and designs each of them by hand. ResNeXt (arXiv 1611.05431) keeps the idea, *split, transform, merge*, and drops
 # the design: all paths $\mathcal T_i$ are alike, and one chooses only how many there are. That number $C$ is the
-# **cardinality**. With the residual connection (Equation 3):
+# **cardinality**. With the residual connection, which adds the input to the result as in week 1's ResNet (Equation 3; a
+# last ReLU follows, which it leaves out):
 #
 # $$y = x + \sum_{i=1}^{C} \mathcal T_i(x)$$
 #
@@ -780,8 +791,8 @@ print("32 paths of two layers are one dense pair of layers, without any group")
 #
 # $$C \cdot (256 \cdot d + 3 \cdot 3 \cdot d \cdot d + d \cdot 256)$$
 #
-# weights, and as many multiply-adds at each pixel. One path of $d = 64$ is ResNet's bottleneck; its cost is the budget
-# $B$. **Your turn:** which $d$ keeps the budget for another $C$? Solve the quadratic $9 d^2 + 512\, d = B / C$.
+# weights, and as many multiply-adds at each pixel. $C$ paths of $d$ channels are written $C$x$d$d, such as 32x4d. One path,
+# 1x64d, is ResNet's *bottleneck*: 1x1 down to 64 channels, 3x3, 1x1 up. Its cost is the budget $B$. **Your turn:** which $d$ keeps the budget for another $C$? Solve the quadratic $9 d^2 + 512\, d = B / C$.
 
 # %%
 def equation4(C, d):
@@ -847,8 +858,9 @@ plt.show()
 # ## 2.3 Do the paper's numbers come out?
 #
 # All four stages of the network are such blocks, with twice the channels and half the side from stage to stage; the stride
-# is in the first 3x3 of a stage. Table 1 compares ResNet-50 with ResNeXt-50 of 32 paths with 4 channels, in short 32x4d.
-# One block of Table 2 does not come out, because no whole number of channels comes nearer to the "~70k":
+# is in the first 3x3 of a stage. Table 1 compares ResNet-50 with ResNeXt-50, 32x4d. One block of Table 2 does not come
+# out: 8 paths need 13.7 channels for "~70k", and 14 of them give 71.5k. (*Truncates* means that the number comes out cut
+# off instead of rounded; *quoted*, that we do not compute it.)
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("resnext", where="Table 1", show=["parameters", "multiply-adds"]))
@@ -861,13 +873,18 @@ measures = {
 display(ledger.check("resnext", where="Table 2").grid(widths, measures))
 
 # %% [markdown]
-# For whole networks, Figure 5 and the README of the paper's repository print one cost for a ResNet and the ResNeXt that
-# is compared with it. It is the ResNet's cost; the ResNeXt costs two or three percent more.
+# *Think first:* Figure 5 and the README of the paper's repository print one cost for a ResNet and for the ResNeXt that is
+# compared with it. Whose is it?
+#
+# <details><summary>Answer</summary>
+#
+# The ResNet's, in each case. The ResNeXt costs two or three percent more.
+#
+# </details>
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("resnext", where="Figure 5"))
 display(ledger.check("resnext", where="README"))
-display(ledger.check("resnext", where="Table 7", show=["parameters of ResNeXt-29, 8x64d"]))
 
 # %% [markdown]
 # What was it for? We quote the paper's own errors on ImageNet. At equal cost, the error falls with the number of paths
@@ -916,7 +933,8 @@ for C, d in TABLE2.items():
 assert all(per_byte[a] > per_byte[b] for a, b in pairwise(TABLE2))
 
 # %% [markdown]
-# Measure whole blocks on your machine, one image, one core, best of several runs. Nothing here checks the times.
+# The 3x3 layer of 32x4d does an eighth of the arithmetic of 1x64d and moves more bytes. *Guess first:* which whole block is
+# the slowest on your laptop? One image, one core, best of several runs; nothing here checks the times.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 image = torch.randn(1, 256, SIDE, SIDE, generator=random)
@@ -1029,8 +1047,10 @@ print("all compare images, better than any sum could; the designs' means lie wit
 #
 # $$\hat\Gamma_1 = S_{b_1}(D_1^T X), \qquad \hat\Gamma_2 = S_{b_2}(D_2^T\, \hat\Gamma_1).$$
 #
-# The atoms are small patterns at every place of the image, so the matrices $D^T$ below are made of shifted filters.
-# **Your turn:** compute the same with two convolutions and two ReLUs.
+# A hat marks an estimate. The atoms are small patterns at every place of the image, so the matrices $D^T$ are made of
+# shifted filters. Below, `digit` is $X$ (1, 8, 8), `w1` and `w2` hold the filters, `b1` and `b2` one threshold for each
+# channel, and `D1_T` and `D2_T` are made from the filters. **Your turn:** compute the same with two convolutions and two
+# ReLUs.
 
 # %% jupyter={"source_hidden": true}
 def analysis_matrix(w, shape):
@@ -1073,8 +1093,10 @@ print("layered thresholding = relu(conv(relu(conv)))")
 # = \frac12$ separates them for sure if $k \mu < \tfrac12$. (The paper counts the atoms that overlap in one place, not all
 # in the image, and carries the argument through the layers.)
 #
-# *Think first:* for which of these dictionaries of 256 atoms does thresholding find the right set most often: random 21x21
-# filters, random 3x3 filters, or smooth bumps, four filters at 64 places each?
+# *Think first:* three dictionaries have four filters at 64 places each, so 256 atoms: random 21x21 filters, random 3x3
+# filters, and smooth bumps. For which does thresholding find the right set most often? The cells draw 200 signals of $k$
+# random atoms, each with coefficient 1, and count a success when exactly those exceed ½. A fourth dictionary is there to
+# compare: 256 *free* atoms, vectors of 100 random pixels without any filter.
 
 # %% jupyter={"source_hidden": true}
 def atoms(filters, places=8):
@@ -1196,8 +1218,10 @@ print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.toli
 #
 # ## 3.1 Threads, and which of them form a warp
 #
-# A launch has a **grid** of **blocks** of **threads**, written `kernel[blocks, threads](...)`. Each thread runs the same
-# function. It knows its place in the block, `threadIdx.x` and `.y`, the block's size, `blockDim`, and the block's place in
+# As in week 1, a **kernel** is the function that one thread runs. `@cuda.jit` compiles it (`from numba import cuda`); it
+# returns nothing and writes into an array that it is given. A launch, `kernel[blocks, threads](...)`, has a **grid** of
+# **blocks** of **threads**, and each thread runs the kernel. `gpu.check(kernel, blocks, threads, ...)` launches it and
+# reports. A thread knows its place in the block, `threadIdx.x` and `.y`, the block's size, `blockDim`, and the block's place in
 # the grid, `blockIdx`. `cuda.grid(1)` is its number in the whole grid, `blockIdx.x * blockDim.x + threadIdx.x`.
 #
 # **Your turn: a map with a guard.** Two blocks of four threads double six numbers.
@@ -1324,7 +1348,7 @@ plt.show()
 # neighbouring floats are 128 bytes: four sectors if they begin where a line begins.
 #
 # *Think first,* CS179's question: which of these writes are coalesced, and how many lines does a warp touch? The block is
-# (32, 32, 1), and `data` begins on a line.
+# (32, 32, 1), and `data` holds 4-byte floats and begins on a line.
 
 # %%
 @cuda.jit
@@ -1519,6 +1543,11 @@ for kernel in (transpose_straight, transpose_tile):
     report = transposes[kernel.__name__] = gpu.check(kernel, 1, (32, 32), matrix, out)
     assert report.ok, report
     course.expect(out, matrix.T)
+    for a in report.accesses:
+        along_rows = a.space != "global" or a.sectors_per_request == 4
+        assert kernel is transpose_straight or along_rows, (
+            f"{a.op} {a.array}: got {a.sectors_per_request:.0f} sectors a warp, expected 4, as along a row"
+        )
 
 
 # %% jupyter={"source_hidden": true}
@@ -1547,26 +1576,29 @@ for name, report in transposes.items():
     print(name, {f"{op} {array}": cost for (op, array), cost in costs_of(report).items()})
 straight, tiled, padded = (costs_of(report) for report in transposes.values())
 assert straight == {("load", "a"): 4, ("store", "out"): 32}
-assert tiled["load", "a"] == tiled["store", "out"] == 4 and tiled["load", "tile"] == 32
+assert tiled["load", "a"] == tiled["store", "out"] == 4
+assert max(tiled["load", "tile"], tiled["store", "tile"]) == 32
 assert padded["load", "a"] == padded["store", "out"] == 4 and padded["load", "tile"] == 1
 
 # %% [markdown]
-# The tile cuts the traffic of global memory from 36 sectors to 8 for each row. But in the tile a warp reads a *column*: the
-# stride is 32, so all of it lies in one bank and takes 32 passes. One column of padding, `transpose_padded`, makes the
-# stride 33, and an odd stride is free. Below, what the first warp writes to `out` and what it reads of the tile, without
-# and with the padding (a row of the tile's picture is 32 banks wide):
+# The tile cuts the traffic of global memory from 36 sectors to 8 for each row. But in the tile a warp reads (or writes) a
+# *column*: the stride is 32, so all of it lies in one bank and takes 32 passes. One column of padding,
+# `cuda.shared.array((32, 33), float32)` and nothing else changed, makes the stride 33, and an odd stride is free. Below,
+# what the first warp writes to `out` and what it asks of the tile, without and with the padding (a row of the tile's
+# picture is 32 banks wide):
 
 # %% jupyter={"source_hidden": true}
 for name in ("transpose_tile", "transpose_padded"):
     report = transposes[name]
-    read = next(a for a in report.accesses if (a.array, a.op) == ("tile", "load"))
-    display(report.plot(line=read.line, warp=0))
+    in_tile = [a for a in report.accesses if a.array == "tile"]
+    dearest = max(in_tile, key=lambda a: (a.passes_per_request, a.op == "load"))
+    display(report.plot(line=dearest.line, warp=0))
 
 
 # %% [markdown]
-# *Think first:* is the barrier needed? Without it, the check finds what would go wrong on a card now and then:
+# *Think first:* is the barrier needed? The same kernel without it:
 
-# %% jupyter={"source_hidden": true}
+# %%
 @cuda.jit
 def transpose_hasty(a, out):
     tile = cuda.shared.array((32, 33), float32)
@@ -1575,20 +1607,24 @@ def transpose_hasty(a, out):
     out[y, x] = tile[x, y]
 
 
+# %% jupyter={"source_hidden": true}
 report = gpu.check(transpose_hasty, 1, (32, 32), matrix, np.zeros_like(matrix))
 print(textwrap.fill(f"{report.findings[0].kind}: {report.findings[0].message}", 90))
 assert report.findings[0].kind == "race"
 
 # %% [markdown]
-#
+# This is a **race**: one thread reads what another one writes, and nothing says which comes first. On a card the result is
+# right in some runs and wrong in others. So the barrier is needed, and *every* thread of the block must come to it: put no
+# `return` and no `if` around it.
 
 # %% [markdown]
 # ## 3.5 Now you
 #
-# `exercises/02_resnext_gpu1/gaussian_blur.py` (25 minutes) is section 3.4's blur with a tile. Its card says what to
-# compute, a plan, and how much traffic it may use. Open the file beside this notebook, write, save, and run the cell. At
-# home come `transpose` (25 minutes; matrices of any size), `reduce_sum` (30) and `grouped_conv` (25; hour 1's layer, whose
-# weights the block brings once); the appendix has what they need.
+# `exercises/02_resnext_gpu1/gaussian_blur.py` is section 3.4's blur with a tile. Its card says what to compute, a plan, and
+# how much traffic it may use. Open the file beside this notebook, write, save, and run the cell. `tile[k]` holds
+# `x[first + k - 8]`, where `first = cuda.blockIdx.x * 256`; `taps` may stay in global memory. If you are stuck, run `study
+# hint gaussian_blur` in a terminal. What you do not finish goes home, as do `transpose` (25 minutes; matrices of any size), `reduce_sum`
+# (30) and `grouped_conv` (25; hour 1's layer, whose weights the block brings once). The appendix has what they need.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("gaussian_blur")
