@@ -203,7 +203,8 @@ for groups in (1, 2, 8, 32, 128):
     )
 
 # %% [markdown]
-# With as many groups as input channels this is week 1's depthwise convolution. Everything of this week lies in between.
+# With as many groups as input channels this is week 1's depthwise convolution, here with two filters a channel. This week's
+# layers lie between it and the dense one.
 #
 # ## 1.3 AlexNet's towers
 #
@@ -326,9 +327,10 @@ course.expect(accuracy_of(f, h), 0.75)
 #
 # No. Sort the first digits by $f$. The larger $f(a)$ is, the more second digits are called "same" with it (those with
 # $h(b) > -f(a)$), and each such set contains the ones before it. If all ten *same* pairs are right, the set of the
-# $i$-th digit contains that digit and all before it, so $i - 1$ of its answers are wrong. Together $0 + 1 + \dots + 9 =
-# 45$ of the 90 *different* pairs are wrong: all of one kind right and half of the other. Giving up one same
-# pair does not help: it costs one of 10 right answers there, and saves at most 9 of the 90 others, a tenth as well. The next cell tries every order of the numbers
+# $i$-th digit contains that digit and all before it, so at least $i - 1$ of its answers are wrong. Together at least $0 + 1 +
+# \dots + 9 = 45$ of the 90 *different* pairs are wrong: all of one kind right and at most half of the other. If only $m$ same
+# pairs are right, the same count over their digits leaves at least $m (m - 1) / 2$ of the 90 wrong, so the accuracy is at
+# most $\frac12 (\frac{m}{10} + 1 - \frac{m (m - 1)}{180})$: 75 % for $m = 10$ and $m = 9$, and less below. The next cell tries every order of the numbers
 # $f(a)$ and $-h(b)$ for a few digits. With many images of a digit, draw one for each place: no draw gets beyond 75 %, so
 # their mean does not.
 #
@@ -353,7 +355,7 @@ for digits in (2, 3, 4):
 fig, axes = plt.subplots(1, 2, figsize=(7, 2.9), layout="constrained")
 for ax, answers, name in (
     (axes[0], a == b, "asked: the diagonal"),
-    (axes[1], f + h > 0, "the best that a sum can say: a staircase"),
+    (axes[1], f + h > 0, "as good as a sum gets, 75 %: a staircase"),
 ):
     ax.imshow(answers, cmap="Blues", vmin=0, vmax=1.5)
     ax.set(xlabel="second digit b", xticks=range(10), yticks=range(10))
@@ -533,7 +535,7 @@ for name, summary in results.items():
     print(f"{name:16s} test accuracy {summary}, cross-entropy {tested}")
 plots.seeds(
     {name: summary.values for name, summary in results.items()},
-    "The same weights and work: without mixing, near chance",
+    "Equal parameters and work: without mixing, near chance",
     "test accuracy, % (chance: 50, the most for a sum: 75)",
 )
 
@@ -552,17 +554,17 @@ print("in every seed: no mixing, under 65 % and no loss clearly below ln 2; shuf
 
 # %% jupyter={"source_hidden": true}
 def misses(net, x):
-    """s(x1, x2) + s(x1', x2') - s(x1, x2') - s(x1', x2), where x1', x2' are the next pair's."""
+    """s(x1, x2) + s(x1', x2') - s(x1, x2') - s(x1', x2), where x1', x2' are the previous pair's."""
     first, second = x.double().split(1, dim=1)
-    next_first, next_second = first.roll(1, 0), second.roll(1, 0)
+    other_first, other_second = first.roll(1, 0), second.roll(1, 0)
 
     def s(a, b):
         """The logit: how much more the net says "same" than "different"."""
         with torch.no_grad():
             return net.double()(torch.cat([a, b], dim=1)).diff(dim=1)
 
-    same_pairs = s(first, second) + s(next_first, next_second)
-    return (same_pairs - s(first, next_second) - s(next_first, second)).abs()
+    same_pairs = s(first, second) + s(other_first, other_second)
+    return (same_pairs - s(first, other_second) - s(other_first, second)).abs()
 
 
 for name in CONDITIONS:
@@ -575,8 +577,9 @@ for name in CONDITIONS:
         print(f"{name:16s} the median quadruple misses it by more than 0.5 in every seed")
 
 # %% [markdown]
-# What this shows: at equal weights and work, one permutation of the channels makes the difference between a network that
-# compares two images and one that cannot. That no unmixed network gets beyond 75 % is proved above; that the trained ones
+# What this shows: at equal weights and work, a permutation of the channels after each layer makes the difference between
+# a network that compares two images and one that cannot. That no unmixed network gets beyond 75 % is proved above (over all
+# pairs; on a thousand, chance can add a little); that the trained ones
 # stay near 50 % is observed. What this does not show: that groups with a shuffle are better than a dense network, or that
 # natural images punish missing mixing as hard. This task was made to. In AlexNet, layer 3 and the fully connected layers
 # mix; in ResNeXt, two layers of three do.
@@ -598,8 +601,8 @@ for name in CONDITIONS:
 # 1. Weights are equal: $K^2 (\sqrt 2 M)(\sqrt 2 N) / 2 = K^2 M N$. The towers store $\sqrt 2$ times the activations.
 # 2. One component a digit: $f(x)$ and $h(x)$ are one-hot, and the product is 1 exactly where they agree. Attention
 #    multiplies queries by keys, and gates (week 6's squeeze and excitation) multiply channels by numbers from the image.
-# 3. A channel reaches at most twice as many groups with each further layer, so it takes at least $\log_2 g + 1$ layers;
-#    try the picture's cell with `CHANNELS = 2 * GROUPS`.
+# 3. Each layer at most doubles what a channel reaches, so it takes at least $\log_2 g + 1$ layers, rounded up: for $g = 4$
+#    three, `layer @ shuffle @ layer @ shuffle @ layer` in the picture's cell, with 8 channels.
 #
 # </details>
 
@@ -608,7 +611,7 @@ for name in CONDITIONS:
 #
 # ## 2.1 One block in three forms
 #
-# A network that should know more can be made deeper or wider. Width is dear: a 3x3 layer with $d$ channels on both sides
+# To let a network learn more, one makes it deeper or wider. Width is dear: a 3x3 layer with $d$ channels on both sides
 # has $9 d^2$ weights, so twice the width costs four times as much. Inception buys width another way, with a few parallel
 # paths, and designs each of them by hand. ResNeXt (arXiv 1611.05431) keeps the idea, *split, transform, merge*, and drops
 # the design: all paths $\mathcal T_i$ are alike, and one chooses only how many there are. That number $C$ is the
@@ -878,7 +881,8 @@ display(ledger.check("resnext", where="Table 2").grid(widths, measures))
 #
 # <details><summary>Answer</summary>
 #
-# The ResNet's, in each case. The ResNeXt costs two or three percent more.
+# For the 32x4d networks it is the ResNet's cost; the ResNeXt costs two or three percent more. The README's 15.6 for 64x4d is
+# one percent above what comes out, and is twice 7.8.
 #
 # </details>
 
@@ -955,7 +959,7 @@ with torch.inference_mode():
         )
 
 # %% [markdown]
-# If time followed the multiply-adds alone, the last column would be the one before it. What this does not show: a cause, for
+# If time followed the multiply-adds alone, the two columns would be equal. What this does not show: a cause, for
 # a library may treat one number of groups well and another badly, and one run on a laptop is noisy. Seen on two cores of an
 # x86 server CPU with other programs running, November 2026: the 32x4d block took between 0.5 and 1.7 times as long as the
 # one path, from run to run. Such a machine decides nothing; close the other programs and repeat.
@@ -1006,9 +1010,6 @@ for name, summary in cardinalities.items():
 eight, one_path = cardinalities["8x4d"].values, cardinalities["1x16d"].values
 difference = Summary(tuple(e - o for e, o in zip(eight, one_path)), "points")
 print(f"eight paths against one, seed by seed: {difference}")
-share = cardinalities["1x16d"].mean / 100
-uncertain = 100 * math.sqrt(share * (1 - share) / 1000)
-print(f"and what 1000 test pairs alone leave uncertain in each accuracy: {uncertain:.1f} points")
 plots.seeds(
     {name: summary.values for name, summary in cardinalities.items()},
     "One path and eight paths at equal cost, three seeds each",
@@ -1023,10 +1024,11 @@ print("all compare images, better than any sum could; the designs' means lie wit
 
 
 # %% [markdown]
-# What this shows: paths that mix in their 1x1 layers solve the task that unmixed groups fail, whether one path or eight.
-# What it does not show: that cardinality is worth something here, or nothing. In the stored run the difference is smaller
-# than what a thousand test pairs leave uncertain. The paper's own gain, under two points of ImageNet error from 1x64d to
-# 32x4d, would hardly be seen in such a measurement.
+# What this shows: both designs solve the task that unmixed groups fail. They mix the two images in the dense first layer
+# already, and again in each 1x1 layer; which of these matters is not tested.
+# What it does not show: that cardinality is worth something here, or nothing. In the stored run the difference is under
+# two standard errors, and three seeds estimate that error badly. In Table 3 the paper's gain from 1x64d to 32x4d is 0.8
+# points at depth 101 and 1.7 at depth 50: this experiment would hardly see the first.
 #
 # Seen once, FAST=False, on two cores of an x86 server CPU, November 2026: 1x16d 94.6 ± 0.2 %, 4x7d 95.0 ± 0.2 %, 8x4d
 # 94.8 ± 0.7 %; eight paths against one 0.2 ± 0.5 points. The whole notebook took eight and a half minutes of
@@ -1085,12 +1087,13 @@ print("layered thresholding = relu(conv(relu(conv)))")
 
 
 # %% [markdown]
-# So a network's forward pass *is* this pursuit, with the thresholds as biases. The equality is a matter of names. The
+# So a network's forward pass *is* this pursuit, with minus the thresholds as biases. The equality is a matter of names. The
 # theory's content is a promise: *if* the signal is such a sum, and few enough atoms are in it, then the thresholds find the
 # right ones. For one layer the proof takes two lines. Let all atoms $d_i$ have norm 1, and let the **coherence** $\mu$ be
 # the largest $|d_i \cdot d_j|$ of two different ones. Let $k$ atoms be present, each with coefficient 1. An atom that is
 # present correlates with the signal by at least $1 - (k - 1)\mu$, one that is absent by at most $k \mu$. The threshold $b
-# = \frac12$ separates them for sure if $k \mu < \tfrac12$. (The paper counts the atoms that overlap in one place, not all
+# = \frac12$ separates them for sure if $k \mu < \tfrac12$. (A threshold chosen for each $k$, between $k\mu$ and $1 - (k-1)\mu$, promises a
+# little more: $k < \frac12 (1 + 1/\mu)$. We keep ½. The paper counts the atoms that overlap in one place, not all
 # in the image, and carries the argument through the layers.)
 #
 # *Think first:* three dictionaries have four filters at 64 places each, so 256 atoms: random 21x21 filters, random 3x3
@@ -1147,8 +1150,8 @@ for n, (name, (promised, shares)) in enumerate(recovered.items()):
 ax.set(
     xscale="log",
     xlabel="atoms in the signal, k (log scale)",
-    ylabel="signals whose atoms\nare all found, %",
-    title="How many atoms thresholding finds depends on the dictionary",
+    ylabel="signals whose set of\natoms is found exactly, %",
+    title="How many atoms thresholding tells apart depends on the dictionary",
 )
 ax.set_xticks(KS, KS)
 ax.minorticks_off()
@@ -1163,7 +1166,7 @@ plt.show()
 
 # %% [markdown]
 # What this shows: the promise holds where it is made, and recovery lasts beyond it. Filters as small as a network's, 3x3 at
-# every place, get a promise for not even one atom. In the same 100 dimensions free atoms, which are less alike, are found
+# every place, get no promise at this threshold, not even for one atom. In the same 100 dimensions free atoms, which are less alike, are found
 # more often; in 256 dimensions the large filters' atoms are found far more often still. (Those are linearly independent, so
 # least squares would find any number of them.) What this does not show: that trained networks work for this reason, or that
 # photographs are sums of a few atoms.
@@ -1205,14 +1208,15 @@ print("least squares on its set", [float(f"{v:.2f}") for v in least_squares.toli
 # 2. Not by itself: the cost goes up and down with $C$ (the printed shares), the error only falls.
 # 3. It multiplies the whole sum term $A_i B_i$ by 0. In form (c) it sets the $d$ channels of one group to 0 before the last
 #    1x1 layer.
-# 4. The bound for an absent atom: a neighbouring bump correlates with the present one by nearly 1, far above $\frac12$.
+# 4. Neither bound; the condition $k\mu < \frac12$ does. With a coherence of 0.96 an absent neighbour may reach 0.96, far
+#    above ½. A threshold between 0.96 and 1 would find one atom.
 #
 # </details>
 
 # %% [markdown]
 # # Hour 3: GPU programming 1
 #
-# Labs 1 and 2 of Caltech's course CS179 give this hour its questions. The lab answers them on paper; we answer them by
+# Labs 1 and 2 of Caltech's course CS179 give this hour its questions. The labs ask for answers on paper; we find them by
 # running the kernels. Without a GPU in the machine they run on the emulator, thread for thread, and `gpu.check` reports
 # what each warp did. What it counts is exact for the source, before caches and the compiler. It says nothing about time.
 #
@@ -1281,8 +1285,8 @@ plt.show()
 # %% [markdown]
 # ## 3.2 Divergence
 #
-# If an `if` sends some threads of a warp one way and some the other, the warp goes **both** ways, one after the other, each
-# time with the other threads waiting. That is **divergence**. (Since Volta each thread has a program counter of its own, so
+# If an `if` sends some threads of a warp one way and some the other, the warp goes **both** ways, one after the other, while
+# the threads of the other way wait. That is **divergence**. (Since Volta each thread has a program counter of its own, so
 # the two ways may interleave; still, only threads at the same instruction run together.)
 #
 # *Think first,* CS179's lab 2 asks: a block of shape (32, 32, 1) runs the code below. Does it diverge? And a block of (16,
@@ -1316,7 +1320,7 @@ assert diverging[32, 32, 1] == 0 and diverging[16, 16, 1] == 8 and diverging[32,
 # <details><summary>Answer</summary>
 #
 # With (32, 32, 1) nothing diverges: `idx % 32` is then `threadIdx.y`, and a warp is one row, so all of its threads agree;
-# half of the warps go one way. With 8 or 16 threads along y, `idx` depends on x, and every warp goes both ways. So "does
+# half of the warps go one way. With 8 or 16 threads along y, `idx % 32` depends on x too, and every warp goes both ways. So "does
 # this code diverge?" has no answer without the block's shape.
 #
 # </details>
@@ -1344,7 +1348,7 @@ plt.show()
 # ## 3.3 Coalescing
 #
 # When a warp reads or writes global memory, its 32 addresses travel as one request. Memory comes in **lines** of 128
-# bytes, cut into four **sectors** of 32 bytes, and a request fetches each sector that one of its threads touches. 32
+# bytes, cut into four **sectors** of 32 bytes, and a request moves each sector that one of its threads touches. 32
 # neighbouring floats are 128 bytes: four sectors if they begin where a line begins.
 #
 # *Think first,* CS179's question: which of these writes are coalesced, and how many lines does a warp touch? The block is
@@ -1387,7 +1391,8 @@ for name, kernel in (("a", pattern_a), ("b", pattern_b), ("c", pattern_c)):
 # <details><summary>Answer</summary>
 #
 # (a) is coalesced. (b) is not: each thread's element lies in a line of its own. All warps together touch no more lines
-# than in (a), but each warp touches all of them. (c) is off by one element and needs a fifth sector, in a second line.
+# than in (a), but each warp touches all of them. (c) is nearly coalesced: it is off by one element and needs a fifth
+# sector, in a second line, so that 80 % of the bytes moved are used.
 #
 # </details>
 #
@@ -1431,11 +1436,11 @@ assert passes == [math.gcd(stride, 32) for stride in STRIDES]
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 2.7), layout="constrained")
 axes[0].plot(STRIDES, sectors, "o-", color=plots.BLUE, ms=4)
 axes[0].set(xlabel="stride, floats", ylabel="sectors for a warp", ylim=(0, 35))
-axes[0].set_title("Global memory: the worst from stride 8 on", fontsize=10)
+axes[0].set_title("Global memory: from stride 8 on, one sector a thread", fontsize=10)
 axes[1].vlines(STRIDES, 0, passes, color=plots.RED)
 axes[1].plot(STRIDES, passes, "o", color=plots.RED, ms=4)
 axes[1].set(xlabel="stride, floats", ylabel="passes for a warp", ylim=(0, 35))
-axes[1].set_title("Shared memory: odd strides are free", fontsize=10)
+axes[1].set_title("Shared memory: odd strides have no conflict", fontsize=10)
 plt.show()
 
 
@@ -1510,8 +1515,8 @@ plt.show()
 
 
 # %% [markdown]
-# Neighbouring threads want nearly the same pixels, 17 times over. In the exercise below, a block brings its 272 pixels to
-# shared memory once.
+# Neighbouring threads want nearly the same pixels: each pixel is read by up to 17 threads. In the exercise below, a block
+# brings its 272 pixels to shared memory once.
 #
 # The second purpose is to turn bad patterns into good ones. A transpose reads along rows and must write along columns, and
 # one of the two is pattern (b). With a **tile** in shared memory both sides go along rows, and the turn happens on the chip.
@@ -1643,8 +1648,9 @@ studylib.check("gaussian_blur")
 # 1. 32 numbers of 8 bytes are 256 bytes: 8 sectors, all of them used, so the request is coalesced.
 # 2. (32, 65) for the first: an odd stride. None for the second: 31 is odd.
 # 3. A cache that still holds the 32 lines when the next warp writes them saves it; one that has thrown them out does not.
-# 4. Without shared memory one multiply-add for each two reads (a weight and a pixel). With the weights in shared memory one
-#    for each pixel read.
+# 4. Without shared memory one multiply-add for each two reads (a weight and a pixel); with the weights in shared memory, one
+#    for each pixel read. Section 2.4 counts each number once: 4.4 multiply-adds a byte, 17.6 a float. To come near it a
+#    thread must share its pixels too.
 #
 # </details>
 #
@@ -1694,7 +1700,8 @@ print(f"of all places in these rounds {sum(taking_part) / (32 * len(rounds)):.0%
 # result takes $L$ cycles and a scheduler can start one instruction a cycle, then $L$ independent instructions must be in
 # flight (Little's law). They come from other warps, or from independent instructions of the same warp. So a multiprocessor
 # holds many warps at a time and switches to another one at each cycle. How many fit is limited by registers, shared
-# memory, and fixed numbers of warps and blocks. The share that fits is the **occupancy**. For blocks of 256 threads on a card
+# memory, and fixed numbers of warps and blocks. The share of the hardware's largest number of warps that fits is
+# the **occupancy**. For blocks of 256 threads on a card
 # of compute capability 8.0:
 
 # %%
@@ -1773,7 +1780,7 @@ assert swapped["lhs", "load"][1] == 1
 # `rhs` are read with strides 32 and 128: 32 passes each. What to look at is the stride between *neighbouring threads*,
 # not between steps of the loop.
 #
-# The lab goes on: each `+=` must wait for the one before, through memory. How to do with less? Keep the sum in a
+# The lab goes on: each `+=` must wait for the one before, through memory. How can one do with fewer accesses? Keep the sum in a
 # register, of which each thread has its own:
 
 # %%
@@ -1898,7 +1905,7 @@ for name in ("tree_modulo", "tree_strided", "tree_halves"):
 
 # %% [markdown]
 # The third sum may differ from the others in its last digits, since floating-point addition in another order rounds
-# elsewhere. So the right question to a parallel sum is not whether it equals the sequential one, but how far it is
+# elsewhere. So the question to ask of a parallel sum is not whether it equals the sequential one, but how far it is
 # from the exact one.
 #
 # ## A.5 The exercises for home
