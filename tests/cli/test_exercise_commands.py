@@ -5,10 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from studylib import kernels
+from studylib import files, kernels
 from studylib.cli import app
 from studylib.course import gap_proof, meeting
-from studylib.grading import bench, progress, proof, record
+from studylib.grading import bench, local, progress, proof, record
 from studylib.kernels import load, stubs
 
 
@@ -16,8 +16,8 @@ from studylib.kernels import load, stubs
 def study(tmp_path, monkeypatch):
     """Runs `study` with a participant's own exercises/ and nothing written to this clone."""
     folder = tmp_path / "exercises"
-    monkeypatch.setattr(stubs, "EXERCISES", folder)
-    monkeypatch.setattr(progress, "EXERCISES", folder)
+    for module in (files, stubs, progress, local):
+        monkeypatch.setattr(module, "EXERCISES", folder)
     for module in (kernels, kernels.exercise):  # one exercise is enough
         monkeypatch.setattr(module, "names", lambda week=None: ["transpose"])
         monkeypatch.setattr(module, "weeks", lambda: ["02_resnext_gpu1"])

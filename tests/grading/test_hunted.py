@@ -54,7 +54,8 @@ def test_each_attempt_gets_the_verdict_that_it_should(tmp_path, monkeypatch):
     for page in pages:
         shown = page.read_text(encoding="utf-8")
         assert str(tmp_path) not in shown and "studylib/" not in shown, page
-        assert "<script" not in shown and "<b>x" not in shown, page
+        if page.suffix != ".csv":  # a table's text is data, not markup
+            assert "<script" not in shown and "<b>x" not in shown, page
 
 
 def test_what_does_not_end_is_ended(tmp_path, monkeypatch):
