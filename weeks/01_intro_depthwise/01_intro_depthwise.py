@@ -82,7 +82,7 @@ course.sheet(".")
 #
 # ## 1.1 A convolution as loops
 #
-# A fully connected layer on a photograph of 224x224 pixels needs 150,528 weights for each of its outputs. A
+# A fully connected layer on a colour photograph of 224x224 pixels needs 224 · 224 · 3 weights for each of its outputs. A
 # convolutional layer gets by with a few: every output looks at a small window only, and all windows share their weights.
 #
 # It takes an image $x$ with $M$ channels and makes one with $N$ channels. Output channel $n$ at position $(i, j)$ is a
@@ -92,6 +92,7 @@ course.sheet(".")
 #
 # $s$ is the stride. Padding puts zeros around $x$ first. (Strictly, this is a cross-correlation; a convolution would flip
 # the filter. The field says convolution, and so do we.) **Your turn:** read the sums as loops and write the inner line.
+
 
 # %%
 def conv_loops(x, w, stride=1, padding=0):
@@ -110,6 +111,7 @@ def conv_loops(x, w, stride=1, padding=0):
 
 # %% [markdown]
 # Is it the operator that `torch` runs? Both work in double precision, so that only rounding can differ.
+
 
 # %%
 def torch_conv(x, w, **options):
@@ -136,6 +138,7 @@ print("x", digit.shape, " w", w.shape, " y", conv_loops(digit, w, stride=2, padd
 # $$Y_{N \times P} = W_{N \times MK^2}\; X_{MK^2 \times P}, \qquad P = H_{out} W_{out}$$
 #
 # Processors are best at matrix products. The price is memory: each pixel is copied into up to $K^2$ columns.
+
 
 # %%
 def im2col(x, K, stride=1, padding=0):
@@ -166,6 +169,7 @@ plt.show()
 
 # %% [markdown]
 # **Your turn:** the layer as one product.
+
 
 # %%
 def conv_matmul(x, w, stride=1, padding=0):
@@ -210,6 +214,7 @@ plots.images(
 # - **activation bytes**: what the next layer reads, $4 N P$ in 32-bit floats.
 #
 # **Your turn:** how many parameters has the formula of section 1.1, and how many products does it add up?
+
 
 # %%
 def dense_cost(M, N, K, P):
@@ -331,6 +336,7 @@ plots.images(
 # The fully connected network cannot know which pixels are neighbours. **Your turn:** prove it. Move the weights of its
 # first layer, so that the new network answers on shuffled images just as the old one does on plain ones.
 
+
 # %%
 def shuffled_twin(net):
     """A copy of the fully connected `net` for shuffled images: pixel p there was shuffle[p]."""
@@ -352,6 +358,7 @@ with torch.no_grad():
 # %% [markdown]
 # So each network for plain images has a twin for shuffled ones, and random weights favour neither of them. Any change of
 # the fully connected network's accuracy below is chance.
+
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def trained_accuracy(make, images, epochs, lr=3e-3):
@@ -413,9 +420,9 @@ print(f"multiply-adds: the convolutional network does {work[0] / work[1]:.1f} ti
 # %% jupyter={"source_hidden": true}
 FIRST = {
     "AlexNet, layers 1 and 2": [
-        "11x11, 96, stride 4 -> 55x55x96",
+        "11x11, 96,\nstride 4 -> 55x55x96",
         "max pool -> 27x27x96",
-        "5x5, 256, 2 towers -> 27x27x256",
+        "5x5, 256,\n2 towers -> 27x27x256",
         "max pool",
     ],
     "VGG, third stage": [
@@ -459,6 +466,7 @@ blocks.draw(SECOND, "2015 and 2016: a way past the convolutions, joined by + or 
 # %% [markdown]
 # **Your turn:** the join of the residual block. (Batch norm after each convolution is left out here.)
 
+
 # %%
 class Residual(nn.Module):
     """x: (batch, channels, height, width) to the same shape."""
@@ -487,6 +495,7 @@ with torch.no_grad():
 
 # %% [markdown]
 # DenseNet's and Inception's joins are concatenations along the channels. The whole of both, to read:
+
 
 # %%
 class DenseLayer(nn.Module):
@@ -722,6 +731,7 @@ blocks.draw(TOWERS_AND_SEGMENTS, "From Inception's towers to a filter for each c
 # %% [markdown]
 # **Your turn:** the segments. `np.split(x, segments)` cuts along the first axis.
 
+
 # %%
 def conv_segments(x, w, segments, padding=0):
     """Convolve each segment of x with its own filters; `segments` equal parts, concatenated.
@@ -833,14 +843,14 @@ assert f"{clue.macs / 1e6:.0f}" == "34"
 XCEPTION = {
     "entry flow (3 such blocks)": [
         Split(
-            ["relu, separable 3x3", "relu, separable 3x3", "max pool 3x3, stride 2"],
+            ["relu,\nseparable 3x3", "relu,\nseparable 3x3", "max pool 3x3,\nstride 2"],
             ["1x1, stride 2"],
             join="+",
         ),
     ],
     "middle flow (8 such blocks)": [
         "19x19x728",
-        Split(["relu, separable 3x3", "relu, separable 3x3", "relu, separable 3x3"], [], join="+"),
+        Split(["relu,\nseparable 3x3", "relu,\nseparable 3x3", "relu,\nseparable 3x3"], [], join="+"),
     ],
 }
 display(blocks.draw(XCEPTION, "Xception: separable convolutions and ways past them"))
@@ -858,6 +868,7 @@ display(ledger.check("xception", where="Table 3", show=["parameters"]))
 #   y_{n,i,j} = \sum_m p_{n,m}\; \hat g_{m,i,j}$$
 #
 # **Your turn:** the second formula. (`np.einsum("nm,m...", ...)` reads like it.)
+
 
 # %%
 def depthwise(x, d, padding=0):
@@ -884,6 +895,7 @@ course.expect(pointwise(depthwise(x, d, padding=1), p), by_torch, within=1e-12)
 # %% [markdown]
 # What is lost? The pair of layers is linear, so it must equal *some* dense filter. **Your turn:** put the first formula
 # into the second and read the filter off.
+
 
 # %%
 def composed(p, d):
@@ -916,6 +928,7 @@ print(f"numbers to choose: dense {N * M * K * K}, separable {d.size + p.size}")
 # the image's side (Equations 6 and 7):
 #
 # $$D_K^2 \cdot \alpha M \cdot \rho^2 D_F^2 + \alpha M \cdot \alpha N \cdot \rho^2 D_F^2$$
+
 
 # %% jupyter={"source_hidden": true}
 def separable(M, N, stride=1):
@@ -953,8 +966,8 @@ display(ledger.check("mobilenet", where="Table 4").grid(full, measures))
 #
 # </details>
 #
-# Of the rows of Tables 1, 2 and 4, three do not come out. Two are misprints, a stride and two exchanged digits. The
-# third, 4866M, leaves the classifier out, which the 569M below it includes.
+# Of the rows of Tables 1 to 4, three do not come out. Two are misprints, a stride and two exchanged digits. The third,
+# 4866M, leaves the classifier out, which the 569M below it includes. `study ledger mobilenet` shows the later tables too.
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("mobilenet", where="Table 2", show=["multiply-adds, first"]))
@@ -967,7 +980,8 @@ display(ledger.check("mobilenet", where="Table 3", show=["width 0.75 and"]))
 #
 # The multiply-adds fall eight to nine times. Does the time? A processor must also bring the data. The **arithmetic
 # intensity** of a layer is its multiply-adds divided by the bytes that must move at least: input, weights and output, once
-# each. **Your turn:** count them.
+# each. A layer with a low intensity waits for the memory. **Your turn:** count the bytes.
+
 
 # %%
 def intensity(M, N, K, D, groups=1):
@@ -1006,6 +1020,7 @@ for M, N, D in SHAPES:
 # than its intensity times the bytes that the memory delivers a second. Both roofs are measured below, by a large matrix
 # product and by a copy. *Vote first:* where will the depthwise layers lie? These times are your machine's; no cell checks
 # them.
+
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(run, repeats=15):
@@ -1057,30 +1072,46 @@ for n, kind in enumerate(("dense 3x3", "depthwise 3x3", "pointwise 1x1")):
     for x_place, y_place, (_, _, D) in zip(per_byte, rate, SHAPES):
         ax.annotate(f"{D}", (x_place, y_place), (5, 3), textcoords="offset points", fontsize=8)
 ax.set(
+    yticks=[1, 2, 5, 10, 20, 50, 100],
+    yticklabels=[1, 2, 5, 10, 20, 50, 100],
     xlabel="multiply-adds for each byte moved (computed; log scale)",
     ylabel="billion multiply-adds\na second (measured; log)",
     title="Two roofs, and the layers; the number is the map's side",
 )
-ax.grid(alpha=0.25, which="both")
+ax.minorticks_off()
+ax.grid(alpha=0.25)
 ax.legend()
 plt.show()
 
 
 # %% [markdown]
-# So "eight times fewer multiply-adds" is another speed-up for each size of layer. The depthwise layers do an eighth of a
-# 1x1 layer's multiply-adds for each byte or less, so the roof of the memory is low for them. A layer far below both roofs is
-# held back by neither: there the library's kernel is to blame, or the cost of starting it. Look at the dense 3x3 layer on
-# 7x7 maps. It reads millions of weights, uses each only 49 times, and has the same intensity as the 1x1 layer of its size.
+# <details><summary>Answer</summary>
+#
+# Under the slope. A depthwise layer does about one multiply-add for each byte it moves, so the memory's roof is the lower
+# one for it, and it cannot come near the peak.
+#
+# </details>
+#
+# So "eight times fewer multiply-adds" is another speed-up for each size of layer. A layer far below both roofs is held back
+# by neither memory nor arithmetic: there the library's kernel is to blame, or the cost of starting it. Compare the dense 3x3
+# and the 1x1 layer on 7x7 maps. They have nearly the same intensity, so the roofs cannot explain a difference between them.
 #
 # What this shows: the ranking of two layers by multiply-adds need not be their ranking by time. What it does not show: how
-# large the effect is elsewhere. It depends on the processor, its memory and its library as much as on the layer. Caches
-# can lift a point above the roof of a copy.
+# large the effect is elsewhere. It depends on the processor, its memory and its library as much as on the layer. A point
+# above a roof is no wonder: a cache is faster than the memory, and other programs slow down one measurement or another.
 #
 # ## 2.7 Experiment: what do the segments cost in accuracy?
 #
 # All networks have the same width, one dense 3x3 layer first, and two blocks of 1x1 and spatial convolution with $k$
-# segments. One has 1x1 convolutions alone after the first layer. *Vote first:* how far apart are they on digits of 8x8
-# pixels?
+# segments. One has 1x1 convolutions alone after the first layer. *Think first:* after six epochs on digits of 8x8 pixels,
+# one network is far behind. Which experiment tells whether its design is to blame?
+#
+# <details><summary>Answer</summary>
+#
+# Train it longer, and train a control as long: here the depthwise network. If the gap closes, it was missing training.
+#
+# </details>
+
 
 # %% jupyter={"source_hidden": true}
 def segmented(k, width=24, blocks=2):
@@ -1189,6 +1220,7 @@ print("compression rate", rate(n=16, k=4))
 # %% [markdown]
 # How does a shared weight learn? All weights of a cluster are one number. **Your turn:** what is its gradient?
 
+
 # %%
 def shared_gradient(gradient, index, k):
     """gradient, index: arrays of one shape -> (k,): the gradient of each centroid."""
@@ -1235,6 +1267,7 @@ plt.show()
 # The simplest codebook needs no table: equal steps. **Uniform int8** stores $q = \mathrm{round}(w / s)$ in eight bits, with
 # one scale $s = \max |w| / 127$ a layer, and computes with whole numbers. **Your turn:**
 
+
 # %%
 def to_int8(w, scale):
     """w: floats -> the nearest whole numbers of steps, as int8."""
@@ -1251,6 +1284,7 @@ course.expect(to_int8(np.array([0.004, 0.5, -1.27]), scale=0.01), np.array([0, 5
 # **k-means** puts the values where the weights are: assign each weight to its nearest centroid, move each centroid to the
 # mean of its weights, repeat. The paper begins with equal steps from the least weight to the greatest, which keeps
 # centroids near the few large weights. *Think first:* with how few bits can equal steps compete?
+
 
 # %% jupyter={"source_hidden": true}
 def kmeans(values, k, rounds=30):
@@ -1275,8 +1309,9 @@ for bits in (2, 4, 8):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# On these normally distributed values, k-means is better at each size, most clearly with few bits. With eight bits equal steps are exact enough for most networks, and a processor
-# multiplies them directly. A codebook must be looked up first.
+# On these normally distributed values k-means is better at each size, most clearly with few bits. At eight bits both errors
+# are tiny, and equal steps have another advantage: a processor multiplies the whole numbers directly, while an index must
+# first be looked up.
 #
 # </details>
 #
@@ -1292,6 +1327,7 @@ for bits in (2, 4, 8):
 # and five is in the paper's tables for LeNet.
 #
 # </details>
+
 
 # %% jupyter={"source_hidden": true}
 def to_gaps(positions, bits):
@@ -1329,6 +1365,7 @@ assert min(total_bits, key=total_bits.get) == 5
 # Some indices and gaps are more frequent than others and should get shorter codes. **Huffman**: join the two rarest symbols
 # into one, again and again; each join makes the codes of its members one bit longer. The mean length is within one bit of
 # the entropy.
+
 
 # %% jupyter={"source_hidden": true}
 def huffman(symbols):
@@ -1371,6 +1408,7 @@ assert entropy <= mean_length < entropy + 1 and sum(Fraction(1, 2 ** len(word)) 
 # ip2 and ip3 (*inner product*). **Experiment:** train it on MNIST; keep only 8, 9 and 26 percent of the weights (Table 2)
 # in three rounds, with retraining after each; share what is left as 63 values a layer (one of 64 codes is kept for the
 # fillers). **Your turn:** the first step, magnitude pruning.
+
 
 # %%
 def magnitude_mask(weight, fraction):
@@ -1591,7 +1629,8 @@ plt.show()
 # control it is not. What it does not show: that larger networks shrink as far, or that a smaller file runs faster.
 # That takes kernels that compute on the compressed form.
 #
-# The paper's own table does not close. These two totals are no means of their rows:
+# The paper's rates of single layers come out too small from its kept shares, because that formula knows no fillers. And
+# its table does not close. These two totals are not the means of their rows:
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("deep_compression", where="Table 2, total", show=["weight bits P+Q+H", "rate P+Q,"]))
@@ -1602,9 +1641,11 @@ display(ledger.check("deep_compression", where="Table 2, total", show=["weight b
 #
 # On a GPU you write the program of **one** thread and start very many. `kernel[blocks, threads](...)` starts a **grid** of
 # blocks, each with so many threads. With a GPU in the machine it runs there; without one, `studylib.gpu` runs it on an
-# emulator, thread for thread. Four kernels, three minutes each.
+# emulator, thread for thread. (A GPU has a memory of its own. Numba copies the arrays there and back; week 3 comes to what
+# that takes.) Four kernels, three minutes each.
 #
 # **1. Map.** One block of four threads, four numbers. A thread knows its number in the block, `threadIdx.x`.
+
 
 # %%
 @cuda.jit
@@ -1626,9 +1667,11 @@ course.expect(out, four + 10)
 # No loop: each of the four threads runs these two lines once.
 #
 # **2. Guard.** A grid is made of whole blocks. Six numbers in blocks of four take two blocks, so two threads have no number.
-# Nobody stops them from writing past the end, except you. Thread $t$ of block $b$ has the number
+# Nobody stops them from writing past the end, except you. Thread $t$ of block $b$ has this number (Numba's short form is
+# `cuda.grid(1)`):
 #
-# $$i = b \cdot \text{blockDim} + t \qquad\text{, for short } \texttt{cuda.grid(1)}$$
+# $$i = b \cdot \text{blockDim} + t$$
+
 
 # %%
 @cuda.jit
@@ -1650,6 +1693,7 @@ course.expect(out, six**2)
 # %% [markdown]
 # **3. Two dimensions.** Images have rows and columns, and so can a block: (4, 2) has 4 threads along x and 2 along y. Here
 # `out` has two rows and three columns, and `out[row, column]` is to be `down[row] + across[column]`. Which guard is needed?
+
 
 # %%
 @cuda.jit
@@ -1675,6 +1719,7 @@ course.expect(out, [[11, 12, 13], [21, 22, 23]])
 # every number is there; then a thread may read what another one brought. Write the sum of each number and the next one (the
 # last one's next is the first), with **one** global read a thread.
 
+
 # %%
 @cuda.jit
 def with_next(x, out):
@@ -1699,6 +1744,7 @@ course.expect(report.global_reads_per_thread, 1)
 # **Which order of reads is good?** 32 threads form a **warp**, and their 32 reads travel as one request, which memory answers
 # in **sectors** of 32 bytes. Here are two kernels that copy. In the second, each thread takes eight elements that lie side by
 # side. *Think first:* which of them fetches more sectors for a request?
+
 
 # %%
 @cuda.jit
@@ -1853,8 +1899,8 @@ print("both are remembered; only the true labels carry over to new images (chanc
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. By counting it could for a few thousand images: Theorem 1 needs $2n + d$ weights, and some 21,000 are left. Whether
-#    training finds such a fit under a fixed mask is another question; try it.
+# 1. By counting it could, for thousands of images: Theorem 1 needs $2n + d$ weights, and more than 20,000 are left. But
+#    its network is another one. Whether training finds a fit under a fixed mask is an open question here; try it.
 # 2. The mean gap is 99, or 2.3. Change 0.08 in section 3.3's folded cell: about 8 bits, or 2 to 3.
 # 3. Memory traffic: indices are smaller than floats. Multiplications only if one first sums the inputs of each value.
 #    Accuracy is not saved, it is spent.
