@@ -459,11 +459,11 @@ blocks.draw(FIRST, "2012 to 2014: large kernels, small kernels, several kernels 
 # %% [markdown]
 # ResNet (2015) found that very deep plain networks *train* worse than shallower ones. So it lets a block learn the change
 # only, $y = x + F(x)$: with $F = 0$ a block does no harm. DenseNet (2016) keeps everything: each layer reads the maps of
-# all layers before it and adds a few. How many it adds is the **growth rate**.
+# all layers before it in its block and adds a few. How many it adds is the **growth rate**.
 
 # %% jupyter={"source_hidden": true}
 SECOND = {
-    "ResNet-50, second stage": [
+    "ResNet-50, conv2_x": [
         "56x56x256",
         Split(["1x1, 64", "3x3, 64", "1x1, 256"], [], join="+, then relu: 56x56x256"),
     ],
@@ -865,7 +865,7 @@ assert f"{clue.macs / 1e6:.0f}" == "34"
 # inference; the paper does not print it.
 #
 # **Xception** goes to the end of the dial. Its 36 convolutions are nearly all separable, with residual connections past
-# every two or three of them. It has about as many parameters as Inception V3, and is a little more accurate:
+# every two or three of them. (The very first block has no ReLU at its start.) The network has about as many parameters as Inception V3, and is a little more accurate:
 
 # %% jupyter={"source_hidden": true}
 XCEPTION = {
