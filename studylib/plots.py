@@ -125,7 +125,7 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     ax.yaxis.set_major_formatter("{x:.0f}")
     ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     ax.set_xlabel("multiply-adds for one image (computed from the published architecture)")
-    ax.set_ylabel("top-1 error on ImageNet, % (quoted)")
+    ax.set_ylabel("top-1 error on ImageNet, % (quoted; log scale)")
     ax.set_title(title)
     ax.text(0.01, 0.02, "hollow: not stated to be a single centre crop", transform=ax.transAxes, fontsize=8, color=GREY)
     ax.grid(alpha=0.25)

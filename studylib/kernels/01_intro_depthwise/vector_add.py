@@ -18,7 +18,7 @@ Hints:
 
 Budget: two global reads and one global write a thread, 4 sectors a request.
 
-Hardware: 32 threads, a warp, run in step, and their 32 reads become one request. Neighbours in a warp read neighbours in
+Hardware: 32 threads form a warp, and their 32 reads become one request. Neighbours in a warp read neighbours in
 memory: 32 floats of 4 bytes are 128 bytes, 4 sectors of 32 bytes. Every byte that is fetched is used. Twelve bytes move for
 one addition, so this kernel runs as fast as the memory and no faster.
 """
