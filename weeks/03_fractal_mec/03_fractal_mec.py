@@ -32,7 +32,6 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course[weeks]"], check=True)
     site.main()  # this running Python finds the package too
     os.chdir("course/weeks/03_fractal_mec")
-
 # %% tags=["parameters"]
 FAST = True  # False: longer training and a net of 40 layers; half an hour
 SEED = 0  # the first of three seeds of every experiment
@@ -83,8 +82,10 @@ course.sheet(".")
 # ## 1.1 One rule, applied again and again
 #
 # By 2016 the deepest networks were **residual**: a layer adds its result to its input. Is that addition what makes depth
-# trainable? FractalNet (arXiv 1605.07648) answers with a network that has none, and reaches residual networks' accuracy.
-# It is grown by one rule. Here is what the rule makes when it is applied once, twice, three times:
+# trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate as the
+# residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it begins with,
+# and what the rule makes of it, applied once, twice, three times:
+
 
 # %% jupyter={"source_hidden": true}
 def expand(graph, columns, source, top=0.0, bottom=1.0):
@@ -129,8 +130,9 @@ def draw_block(ax, columns, title, drop=lambda column, middle: False):
             dropped |= {node} if pale else set()
             arrow = {"arrowstyle": "-|>", "color": plots.GREY, "lw": 1, "shrinkA": 0, "shrinkB": 0}
             arrow["alpha"] = 0.25 if pale else 1
-            for start, end in ((is_["top"], y - 0.03), (y + 0.03, is_["bottom"])):
-                ax.annotate("", (x, end), (x, start), arrowprops=arrow, zorder=1)
+            ax.annotate("", (x, y - 0.03), (x, is_["top"]), arrowprops=arrow, zorder=1)
+            below = [y + 0.03, is_["bottom"]]
+            ax.plot([x, x], below, color=plots.GREY, lw=1, alpha=arrow["alpha"], zorder=1)
             box = plt.Rectangle((x - 0.3, y - 0.03), 0.6, 0.06, color=plots.BLUE, zorder=2)
             box.set_alpha(0.15 if pale else 1)
             ax.add_patch(box)
@@ -160,7 +162,6 @@ plots.alt(
 )
 plt.show()
 
-
 # %% [markdown]
 # Blue boxes are convolutions (each with batch norm and ReLU behind it), orange bars are **joins**, and data flow
 # downwards. The block has $C$ **columns**, numbered from the left: column 1 is one convolution long, column $C$ has
@@ -175,6 +176,7 @@ plt.show()
 #
 # **Your turn.** Read three counts off the rule: the *depth* (convolutions on the longest path), the number of
 # *convolutions*, and the number of *paths* from input to output.
+
 
 # %%
 def counts(columns):
@@ -231,6 +233,7 @@ print(f"5 blocks of 4 columns: {5 * 2**3} layers, {counts(4)[2] ** 5:,} paths")
 # **Your turn.** The whole block as one class. It returns the **ends**, the inputs of its last join, so that two joins in a
 # row never arise. Write the rule's other half.
 
+
 # %%
 class Fractal(nn.Module):
     """f_columns. z: (batch, M, side, side) -> its ends, a list of (batch, N, side, side)."""
@@ -283,7 +286,6 @@ for columns in (1, 2, 3, 4):
     assert columns == 1 or not torch.allclose(other_order, pooled)
 print("with its weights copied, 1 to 4 columns: the module of studylib.nets, which the experiments use")
 
-
 # %% [markdown]
 # The paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a
 # mean is not the mean of maxima.
@@ -292,6 +294,7 @@ print("with its weights copied, 1 to 4 columns: the module of studylib.nets, whi
 #
 # A block has $C$ columns, $M$ channels in and $N$ out, on maps of side $S$. **Your turn.** The first convolution of each
 # column reads $M$ channels, the others read $N$. How many weights do its 3x3 filters have?
+
 
 # %%
 def block_weights(C, M, N):
@@ -333,20 +336,19 @@ print("parameters, multiply-adds, activations: the formulas hold for the paper's
 # ## 1.5 The paper's parameters
 #
 # Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation). All
-# of its parameter counts come out. In Table 1, the main results, they do **not**:
+# of its parameter counts come out. In Table 1, the main results, they do **not**. *Think first:* the paper prints more than
+# we count. The description fixes our count: seven convolutions a block, three of which read the block's input. Which slip
+# in counting would give more?
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("fractalnet", where="Table 3", show=["5 columns"]))
 display(ledger.check("fractalnet", where="Table 1, parameters", show=["20 layers"]))
 
 # %% [markdown]
-# *Think first:* the description fixes our count, seven convolutions a block, three of which read the block's input. Which
-# slip in counting would come near 38.6 million?
-#
 # <details><summary>Answer</summary>
 #
-# We found one: if all seven convolutions read as many channels as they write, their weights come to 38.45 million. For
-# all but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the row
+# We found one that comes near, the table's last row: all seven convolutions read as many channels as they write. For all
+# but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the row
 # stays in the ledger: does not reproduce, reason unknown. It matters, because DenseNet's Table 2 compares itself with
 # FractalNet at 38.6M parameters.
 #
@@ -378,7 +380,6 @@ plots.alt(
 )
 plt.show()
 
-
 # %% [markdown]
 # A layer behind a join should not see a weaker or stronger signal in training than later. So what is the *expected* join?
 # Let $a_i \in \{0, 1\}$ say whether input $i$ is alive. Then
@@ -398,6 +399,7 @@ plt.show()
 #
 # **Your turn.** Write the weights of one draw; the cell below adds up all $2^n$ draws with their probabilities, as exact
 # fractions.
+
 
 # %%
 def join_weights(alive):
@@ -681,7 +683,6 @@ for n in (1, 3):
     assert min(errors["joined" + name]) > 40 > max(errors["drop-path" + name])
 print("cut out of the joined net a column is wrong on over 40 %; with drop-path on less, in every seed")
 
-
 # %% [markdown]
 # What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are of little
 # use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same depth that was
@@ -723,6 +724,7 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 #
 # **Your turn.** Write im2col's loop: window $(h, w)$ begins at row $s_h h$ and column $s_w w$.
 
+
 # %%
 def im2col(x, k_h, k_w, s_h, s_w):
     """Each window as a row: (n, i_h, i_w, c) -> (n, o_h, o_w, k_h * k_w * c)."""
@@ -753,7 +755,6 @@ assert np.array_equal(upper[3:], lower[:6])
 print("upper window ", "".join(f"{value:6.2f}" for value in upper))
 print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 
-
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -771,6 +772,7 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 #   L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
 #
 # **Your turn.** Make the strips. Nothing has been cut in the height.
+
 
 # %%
 def lower_strips(x, k_w, s_w):
@@ -790,10 +792,10 @@ L = lower_strips(digit, 3, 1)
 course.expect(L, mec.lower(digit, 3, 1))
 print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windows.size}")
 
-
 # %% [markdown]
 # A strip contains all windows of its output column, and the windows overlap in it. The window of output row $h$ begins at
 # image row $s_h h$. **Your turn.** At which place of the strip is that? It goes on for $k_h k_w i_c$ numbers.
+
 
 # %%
 def windows_of_row(L, h, kernel_shape, s_h):
@@ -854,6 +856,7 @@ plt.show()
 # products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order $n, h, w,
 # c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
 # products, and nothing is reordered. The paper takes A where the output is narrow (up to about 100 on GPUs).
+
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -923,12 +926,12 @@ assert (step, leading, one) == (1 * 2 * 3, 9 * 2 * 3, 1)
 for convolution in (mec.solution_a, mec.solution_b, mec.mec_conv2d, mec.im2col_conv2d):
     assert np.abs(convolution(x, K, (1, 1)) - by_torch(x, K, 1, 1)).max() < 1e-12
 
-
 # %% [markdown]
 # ## 2.4 Memory: as a formula, as a size, as measured
 #
 # Parameters and multiply-adds are those of the convolution, unchanged. What differs is the buffer. **Your turn.** How many
 # numbers does each of the two matrices hold?
+
 
 # %%
 def buffers(i_n, i_h, i_c, k_h, k_w, o_h, o_w):
@@ -976,11 +979,11 @@ for i_h, k_h, s_h, k_w, c in product(range(5, 17), range(1, 6), range(1, 6), (1,
     checked += 1
 print(f"{checked} shapes, in {divides} of them the stride divides: the formulas hold")
 
-
 # %% [markdown]
 # Now on twelve layers of the sizes that networks of that time had, in 4-byte floats, one image. (The paper's benchmark
 # has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the array that is
 # really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
+
 
 # %% jupyter={"source_hidden": true}
 def peak_bytes(convolution, *arguments):
@@ -1095,7 +1098,6 @@ for name, image, kernel, s in (
     print(f"{name:35s} im2col {large / math.prod(image):5.2f} images, MEC {small / math.prod(image):5.2f}")
     assert (small < large) == (kernel[0] > s)
 
-
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
@@ -1103,6 +1105,7 @@ for name, image, kernel, s in (
 # each output row, and each of them reads the whole kernel again. *Vote first:* in how many of the twelve layers is MEC
 # ahead on your machine? `studylib.mec` has MEC and im2col in the same style, so that they differ in nothing else. torch's
 # `conv2d` may choose its own algorithm and layout. All on one core, the best of several runs. Nothing checks the times.
+
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
@@ -1192,6 +1195,7 @@ display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matr
 #
 # It rises from 0 to 1 and falls back. *Think first:* how many tents has $t(t(x))$, and how many straight pieces $k$ layers?
 
+
 # %% jupyter={"source_hidden": true}
 def relu(x):
     return np.maximum(x, 0)
@@ -1220,7 +1224,6 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
     assert pieces(deep(grid, k)) == 2**k
     print(f"{k:2d} layers, {2 * k:2d} units: {pieces(deep(grid, k)):5d} pieces")
 
-
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1232,6 +1235,7 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
 # Now **one** layer of $n$ units, $g(x) = \sum_j a_j \max(x - b_j, 0)$. Each unit bends once, so $g$ has at most $n + 1$
 # pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$ units, one at each bend
 # $b_j = j / 2^k$, it can be done. How much must each unit change the slope?
+
 
 # %%
 def slopes(k):
@@ -1266,12 +1270,12 @@ axes[2].set(xlabel="units", ylabel="pieces, at most", title="Depth multiplies")
 axes[2].legend(fontsize=8)
 plt.show()
 
-
 # %% [markdown]
 # "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value lies
 # above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep network is
 # 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces changes sides
 # at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries all patterns.
+
 
 # %% jupyter={"source_hidden": true}
 def fewest_mistakes(k, m):
@@ -1311,7 +1315,7 @@ for units in (1, 7, 15, 23, 31):
 # <details><summary>Answers for the facilitator</summary>
 #
 # 1. Where the kernel overlaps more across than down, that is $k_w / s_w > k_h / s_h$, and the memory order is changed to suit.
-#    Both at once is the image itself: a convolution without a buffer, whose products have $k_w i_c$ columns only.
+#    Both at once is the image itself: a convolution without a buffer, of $k_h$ times as many products that are a $k_h$-th as deep.
 # 2. One image: B, its products are independent, and A has the same ones plus a reordering. A batch of 32: A has larger products;
 #    where the output is wide, B's are large enough.
 # 3. Yes. $\partial \ell / \partial K = \sum_h (\text{windows of row } h)^\top\, \partial \ell / \partial O_h$, with the same views of $L$.
@@ -1370,7 +1374,6 @@ naive = gpu.check(product_naive, (4, 4), (TILE, TILE), a, b, out)
 assert naive.ok and naive.global_reads_per_thread == 2 * 64
 naive
 
-
 # %% [markdown]
 # A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors; of $a$
 # two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are. Each
@@ -1387,6 +1390,7 @@ naive
 #
 # **Your turn.** In each step every thread brings one number of each tile, and adds sixteen products. Where must it wait,
 # and for whom?
+
 
 # %%
 @cuda.jit
@@ -1443,7 +1447,6 @@ for name, report in (("naive", naive), ("tiled", tiled)):
 assert tiled.global_reads_per_thread * TILE == naive.global_reads_per_thread
 assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
-
 # %% [markdown]
 # Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times fewer
 # sectors, because the naive kernel's broadcasts were cheap for what they were. In exchange there are many passes through
@@ -1452,6 +1455,7 @@ assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 #
 # *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same. How
 # many passes does a warp's read take?
+
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1485,7 +1489,6 @@ assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 inner = max(access.line for access in turned.accesses if access.space == "shared")
 display(turned.plot(inner))
 
-
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1501,6 +1504,7 @@ display(turned.plot(inner))
 # Lowering computes nothing. All that counts is how it reads and writes. The obvious program gives each *window* a thread,
 # which copies its numbers one after the other, as on a CPU. **Your turn.** Give each *number* a thread, in the order in
 # which the numbers are written. (One channel, 3x3 windows as rows of nine.)
+
 
 # %%
 @cuda.jit
@@ -1566,8 +1570,8 @@ plots.alt(
 plt.show()
 
 # %% [markdown]
-# Neighbouring threads of the first kernel write nine numbers apart, so each write of a warp touches a sector for nearly
-# every thread. In the second kernel they write next to each other.
+# Neighbouring threads of the first kernel write nine numbers apart, so each write of a warp touches a sector for every
+# thread. In the second kernel they write next to each other.
 #
 # *Think first:* MEC's matrix for 3x3 windows has about a third of the numbers. Does its lowering move a third of the
 # sectors, and does the product behind it read less? The exercises' solutions, counted on 18 x 18 pixels with 8 channels:
@@ -1646,7 +1650,7 @@ studylib.check("mec_lower")
 #
 # 1. The second one: the next step writes to the other pair. The first of the next step then keeps a fast warp from
 #    overwriting what a slow one still reads.
-# 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on any card. It could keep the $k_h$ rows that are
+# 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on today's cards. It could keep the $k_h$ rows that are
 #    in use, and bring a new one for each output row.
 # 3. It writes a quarter of the numbers, and the joined map at full size is never written and read again.
 #
@@ -1666,6 +1670,7 @@ Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.
 # A tile of side $T$ takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide how
 # many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2). NVIDIA's
 # compiler says what a kernel needs, and it runs without a GPU.
+
 
 # %% jupyter={"source_hidden": true}
 def tiled_by(T):
@@ -1725,7 +1730,8 @@ print("no register spilled, no double precision by accident")
 # The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them together
 # touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is full of
 # threads. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving each thread
-# several elements of $c$, in registers, and by the tensor cores.
+# several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such products to them: they
+# build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
 #
 # ## A.2 A product of any size
 #
@@ -1747,12 +1753,12 @@ studylib.check("im2col")
 # %% tags=["nbval-ignore-output"]
 studylib.check("mec_conv")
 
-
 # %% [markdown]
 # ## A.4 The join in one pass
 #
 # Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide. Each of
 # them is a kernel of its own, which reads everything and writes everything.
+
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
