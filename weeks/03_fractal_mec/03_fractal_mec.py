@@ -284,10 +284,11 @@ for columns in (1, 2, 3, 4):
     assert (library(z) - pooled).abs().max() < 1e-12 < pooled.abs().max()
     other_order = F.max_pool2d(join(mine(z)), 2)
     assert columns == 1 or not torch.allclose(other_order, pooled)
-print("with its weights copied, 1 to 4 columns: the module of studylib.nets, which the experiments use")
+print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which goes through the columns in a loop")
 
 # %% [markdown]
-# The paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a
+# `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The paper
+# pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a
 # mean is not the mean of maxima.
 #
 # ## 1.4 What a block costs
@@ -391,8 +392,8 @@ plt.show()
 # <details><summary>Answer</summary>
 #
 # $1/n$, whatever $p$ is. The weights add up to one, and all inputs are treated alike, so all have the same expectation.
-# The argument needs the survivor of an all-dropped draw to be chosen evenly, too. Had the join divided by $n$ in place of
-# the number alive, its expectation would be too small by a factor of nearly $1 - p$; that is why dropout multiplies by
+# The argument needs the survivor of an all-dropped draw to be chosen evenly, too. If the join divided by $n$ in place
+# of the number alive, its expectation would be too small by a factor of nearly $1 - p$. That is why dropout multiplies by
 # $1/(1-p)$.
 #
 # </details>
@@ -432,6 +433,8 @@ error = draws.std(0) / math.sqrt(len(draws))
 assert torch.allclose(draws.sum(1), torch.ones(len(draws)))  # never all dropped
 assert ((draws.mean(0) - 1 / 3).abs() < 4.5 * error).all()
 print("studylib's join, mean weights of 4000 draws:", [f"{w:.2f}" for w in draws.mean(0)])
+counts_at_all = (Fraction(1, 3) + 1 - p + p**3 / 3) / 2  # column 1 of three, the question below
+assert f"{float(counts_at_all):.2f}" == "0.59"
 
 # %% [markdown]
 # The expectation is exact *at the join* only. Batch norm and ReLU come behind it, and the expectation of a ReLU is not the
@@ -607,7 +610,7 @@ print("cut out, column 1 is of little use; with drop-path it is of more, in ever
 
 # %% [markdown]
 # What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the fractal
-# of the same depth does not. (The fractal has nearly twice the parameters.) What it does not show: that depth is *good* for
+# of the same depth does not. (The fractal has more parameters; the labels say how many.) What it does not show: that depth is *good* for
 # anything. The fractal contains a network of depth 5, which learns these digits as well, and short paths carry the gradient
 # in. It is not simply that short network: cut out, column 1 can do little, so the columns lean on each other.
 #
@@ -833,7 +836,7 @@ for h, y in ((2, 6), (3, 8.6)):
     axes[2].text(3 * h + 4, y + 0.3, f"window ({h}, 2)", ha="center", va="top", fontsize=8)
 axes[2].set(xlabel="MEC: 5 strips of 21; blue: the same six numbers in all three")
 axes[2].set_ylabel("strip w", loc="top")
-axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(12.5, -0.5))
+axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(10.2, -0.5))
 axes[2].spines["left"].set_visible(False)
 plots.alt(
     fig,
@@ -1597,6 +1600,7 @@ for name, report, buffer in (("im2col", by_windows, columns), ("MEC", by_strips,
 shapes = (1, SIDE, SIDE, CH), (SIZE, SIZE, CH, OUT), (1, 1)
 assert columns.size == mec.im2col_elements(*shapes) and strips.size == mec.mec_elements(*shapes)
 assert sectors(by_strips) < sectors(by_windows) / 2
+assert 4 * 224 * 7 * 64 == 401_408  # bytes of a strip of cv4, question 2
 
 # %% jupyter={"source_hidden": true}
 weight = rng.standard_normal((SIZE * SIZE * CH, OUT), dtype=np.float32)  # (u, v, c) by output
