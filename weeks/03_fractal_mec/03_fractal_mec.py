@@ -81,10 +81,10 @@ course.sheet(".")
 #
 # ## 1.1 One rule, applied again and again
 #
-# By 2016 the deepest networks were **residual**: a layer adds its result to its input. Is that addition what makes depth
-# trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate as the
-# residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it begins with,
-# and what the rule makes of it, applied once, twice, three times:
+# By 2016 the deepest networks were **residual**: a layer adds its result to its input. Is that addition what makes
+# depth trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate
+# as the residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it
+# begins with, and what the rule makes of it, applied once, twice, three times:
 
 
 # %% jupyter={"source_hidden": true}
@@ -227,11 +227,11 @@ print(f"5 blocks of 4 columns: {5 * 2**3} layers, {counts(4)[2] ** 5:,} paths")
 # $$\bigoplus_{i=1}^{n} z_i = \frac{1}{n} \sum_{i=1}^{n} z_i, \qquad
 #   \frac{\partial \ell}{\partial z_i} = \frac{1}{n}\, \frac{\partial \ell}{\partial (\oplus z)}$$
 #
-# Each of the $n$ inputs gets an equal share of the gradient. Unlike in a residual network, nothing is passed on unchanged:
-# every path goes through at least one convolution.
+# Each of the $n$ inputs gets an equal share of the gradient. Unlike in a residual network, nothing is passed on
+# unchanged: every path goes through at least one convolution.
 #
-# **Your turn.** The whole block as one class. It returns the **ends**, the inputs of its last join, so that two joins in a
-# row never arise. Write the rule's other half.
+# **Your turn.** The whole block as one class. It returns the **ends**, the inputs of its last join, so that two joins
+# in a row never arise. Write the rule's other half.
 
 
 # %%
@@ -287,9 +287,9 @@ for columns in (1, 2, 3, 4):
 print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which goes through the columns in a loop")
 
 # %% [markdown]
-# `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The paper
-# pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a
-# mean is not the mean of maxima.
+# `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The
+# paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a mean
+# is not the mean of maxima.
 #
 # ## 1.4 What a block costs
 #
@@ -336,10 +336,10 @@ print("parameters, multiply-adds, activations: the formulas hold for the paper's
 # %% [markdown]
 # ## 1.5 The paper's parameters
 #
-# Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation). All
-# of its parameter counts come out. In Table 1, the main results, they do **not**. *Think first:* the paper prints more than
-# we count. The description fixes our count: seven convolutions a block, three of which read the block's input. Which slip
-# in counting would give more?
+# Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation).
+# All of its parameter counts come out. In Table 1, the main results, they do **not**. *Think first:* the paper prints
+# more than we count. The description fixes our count: seven convolutions a block, three of which read the block's
+# input. Which slip in counting would give more?
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("fractalnet", where="Table 3", show=["5 columns"]))
@@ -437,8 +437,8 @@ counts_at_all = (Fraction(1, 3) + 1 - p + p**3 / 3) / 2  # column 1 of three, th
 assert f"{float(counts_at_all):.2f}" == "0.59"
 
 # %% [markdown]
-# The expectation is exact *at the join* only. Batch norm and ReLU come behind it, and the expectation of a ReLU is not the
-# ReLU of the expectation. So the whole network is not the average of its sub-networks.
+# The expectation is exact *at the join* only. Batch norm and ReLU come behind it, and the expectation of a ReLU is not
+# the ReLU of the expectation. So the whole network is not the average of its sub-networks.
 #
 # *Think first:* in which share of the mini-batches does column 1 of three count at all?
 #
@@ -494,19 +494,21 @@ sides = {
 display(ledger.check("fractalnet", where="Table 4").grid(depths, sides))
 
 # %% [markdown]
-# The plain network of 40 layers got *worse*, in training loss too, so it does not overfit. The fractal's column of 40
-# layers stays within half a point of the one of 20; the whole fractal is well ahead of each of its columns.
-#
-# Can we see it on a laptop? The images are 8x8 digits, the networks have five blocks of eight channels and three poolings.
-# All are trained for the same few steps: **plain** networks of depth 5, 10 and 20, each by itself; the **fractal** of
-# three columns, its paths always joined; the same fractal with **drop-path**. We look at the *training* loss, because the
-# question is whether depth can be trained. Batch norm alone may be enough at these depths: it can come out either way.
-#
 # <details><summary>Answer</summary>
 #
-# In the paper's table: 20 layers have the lowest training loss and the lowest error, 40 layers are worse in both.
+# 20 layers have the lowest of both. The network of 40 layers is *worse*, and in training loss too, so it does not
+# overfit.
 #
 # </details>
+#
+# The fractal's column of 40 layers, cut out and tested alone, stays within half a point of the one of 20. The whole
+# fractal is well ahead of each of its columns.
+#
+# Can we see it on a laptop? The images are 8x8 digits, the networks have five blocks of eight channels and three
+# poolings. All are trained for the same few steps: **plain** networks of depth 5, 10 and 20, each by itself; the
+# **fractal** of three columns, its paths always joined; the same fractal with **drop-path**. We look at the *training*
+# loss, because the question is whether depth can be trained. Batch norm alone may be enough at these depths: it can
+# come out either way.
 
 # %% jupyter={"source_hidden": true}
 COLUMNS, EPOCHS = (3, 3) if FAST else (4, 40)
@@ -609,20 +611,22 @@ assert min(alone) > max(joined_losses) and max(with_drop) < min(alone)
 print("cut out, column 1 is of little use; with drop-path it is of more, in every seed")
 
 # %% [markdown]
-# What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the fractal
-# of the same depth does not. (The fractal has more parameters; the labels say how many.) What it does not show: that depth is *good* for
-# anything. The fractal contains a network of depth 5, which learns these digits as well, and short paths carry the gradient
-# in. It is not simply that short network: cut out, column 1 can do little, so the columns lean on each other.
+# What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the
+# fractal of the same depth does not. (The fractal has more parameters; the labels say how many.) What it does not show:
+# that depth is *good* for anything. The fractal contains a network of depth 5, which learns these digits as well; and
+# whether its short paths help by carrying the gradient, we have not measured. But the fractal is not simply that short
+# network: cut out, column 1 can do little, so the columns lean on each other.
 #
-# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026: the plain network of
-# 20 layers caught up (training loss 0.0029 ± 0.0005), the one of 40 did not (1.04 ± 0.08), and the joined fractal of 40
-# layers did (0.0006 ± 0.0001).
+# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026: the plain
+# network of 20 layers caught up (training loss 0.0029 ± 0.0005), the one of 40 did not (1.04 ± 0.08), and the joined
+# fractal of 40 layers did (0.0006 ± 0.0001).
 #
 # ## 1.9 Experiment: drop-path, by test error
 #
-# Drop-path is a **regularizer**, so a training loss cannot judge it: above, it has more of it. The paper's evidence is the
-# *test* error, most of all where there are few images (Table 1, CIFAR-100 without augmentation). The paper adds drop-path and
-# **dropout** (0, 10, 20, 30 and 40 % from the first block to the last) together; our nets have no dropout.
+# Drop-path is a **regularizer**, so a training loss cannot judge it: above, it has more of it. The paper's evidence is
+# the *test* error, most of all where there are few images (Table 1, CIFAR-100 without augmentation). The paper adds
+# drop-path and **dropout** (0, 10, 20, 30 and 40 % from the first block to the last) together; our nets have no
+# dropout.
 
 # %% jupyter={"source_hidden": true}
 kinds = {
@@ -639,9 +643,9 @@ sets = {
 display(ledger.check("fractalnet", where="Table 1, errors").grid(kinds, sets))
 
 # %% [markdown]
-# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, until the training loss is near zero. Does
-# drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control is the
-# plain network of 8 layers, trained by itself.
+# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, until the training loss is near zero.
+# Does drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control
+# is the plain network of 8 layers, trained by itself.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 FEW, LONG = 100, (200 if FAST else 800)
@@ -687,27 +691,29 @@ for n in (1, 3):
 print("cut out of the joined net a column is wrong on over 40 %; with drop-path on less, in every seed")
 
 # %% [markdown]
-# What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are of little
-# use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same depth that was
-# trained by itself, and comes near the whole: the paper's most surprising claim. What it does *not* show is the paper's
-# gain for the whole network: with and without drop-path, its errors lie within each other's spread. Digits are not CIFAR-100,
-# and we have no dropout.
+# What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are
+# of little use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same
+# depth that was trained by itself, and comes near the whole: the paper's most surprising claim. What it does *not* show
+# is the paper's gain for the whole network: with and without drop-path, its errors lie within each other's spread.
+# Digits are not CIFAR-100, and we have no dropout.
 #
 # ## Questions for hour 1
 #
-# 1. (★★) A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $p_C$. What do short paths do for
-#    training in each of them, and what is different at the join?
-# 2. (★★) Drop-path's join is a mean over the living. What would dropout's way (divide by $n$, scale by $1/(1-p)$) change for
-#    a join of two inputs, when one is dropped?
+# 1. (★★) A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $p_C$. What do short paths do
+#    for training in each of them, and what is different at the join?
+# 2. (★★) Drop-path's join is a mean over the living. What would dropout's way (divide by $n$, scale by $1/(1-p)$)
+#    change for a join of two inputs, when one is dropped?
 # 3. (★) Could 38.6 million be right, and the text of the paper incomplete? What would you have to know to decide?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. In both, the gradient reaches early layers over few convolutions. A residual join is a sum with an identity, so it can pass its
-#    input on unchanged and its values grow with depth; the mean keeps their size, and each path has at least one convolution.
-# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, 0.59 for the paper's $p$: the right
-#    expectation, but another size in each draw.
-# 3. The authors' own program, or the number of parameters of each layer. A program by others can share their reader's slip.
+# 1. In both, the gradient reaches early layers over few convolutions. A residual join is a sum with an identity: it can
+#    pass its input on unchanged, and its values can grow with depth. A mean does not grow, and each path has a
+#    convolution.
+# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, 0.59 for the paper's $p$: the
+#    right expectation, but another size in each draw.
+# 3. The authors' own program, or the number of parameters of each layer. A program by others can share their reader's
+#    slip.
 #
 # </details>
 
@@ -932,8 +938,8 @@ for convolution in (mec.solution_a, mec.solution_b, mec.mec_conv2d, mec.im2col_c
 # %% [markdown]
 # ## 2.4 Memory: as a formula, as a size, as measured
 #
-# Parameters and multiply-adds are those of the convolution, unchanged. What differs is the buffer. **Your turn.** How many
-# numbers does each of the two matrices hold?
+# Parameters and multiply-adds are those of the convolution, unchanged. What differs is the buffer. **Your turn.** How
+# many numbers does each of the two matrices hold?
 
 
 # %%
@@ -1071,8 +1077,8 @@ axes[1].legend(fontsize=8, title="kernel")
 plt.show()
 
 # %% [markdown]
-# Below the dashed line MEC *costs* memory: with $k_h < s_h$ no window reads some of the image's rows, and the strips carry
-# them along. For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 a third, not a ninth, because the
+# Below the dashed line MEC *costs* memory: with $k_h < s_h$ no window reads some of the image's rows, and the strips
+# carry them along. For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 a third, not a ninth, because the
 # repetition *across* stays.
 #
 # ## 2.5 Where it saves nothing
@@ -1081,8 +1087,9 @@ plt.show()
 #
 # <details><summary>Answer</summary>
 #
-# im2col's is a copy of the image. MEC's has the same numbers with height and width exchanged. Neither is needed, for the
-# image is a matrix already. Patch embeddings, where the stride equals the kernel, save nothing either: no windows overlap.
+# im2col's is a copy of the image. MEC's has the same numbers with height and width exchanged. Neither is needed, for
+# the image is a matrix already. Patch embeddings, where the stride equals the kernel, save nothing either: no windows
+# overlap.
 #
 # </details>
 
@@ -1167,20 +1174,21 @@ assert all(small < large for large, small in formula.values())
 print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is smaller in each")
 
 # %% [markdown]
-# What this shows: in which of these layers the smaller buffer is also less time, on one machine. What it does not show: the
-# paper's speeds, measured on other processors, with batches, and with MEC's products run side by side.
+# What this shows: in which of these layers the smaller buffer is also less time, on one machine. What it does not show:
+# the paper's speeds, measured on other processors, with batches, and with MEC's products run side by side.
 #
 # <details><summary>Seen once: one core and two of an x86 server CPU</summary>
 #
 # One core, November 2026: MEC took 0.62 to 0.94 of im2col's time in seven layers (cv1 to cv4 and cv7 to cv9), 1.12 to
-# 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with 512 filters, where a product of a few
-# rows has to read a large $K$. conv2d was ahead of MEC in all but cv7. On two cores MEC was ahead in three layers only
-# (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine. `python -m benchmarks.mec` measures it again.
+# 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with 512 filters. There a product of a few
+# rows reads a large $K$; whether that is the cause we have not measured. conv2d was ahead of MEC in all but cv7. On two
+# cores MEC was ahead in three layers only (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine.
+# `python -m benchmarks.mec` measures it again.
 #
 # </details>
 #
-# Of the paper, its example comes out. Its tables of times and memory are not in our ledger: we did not have the paper's text,
-# only two independent programs that follow it.
+# Of the paper, its example comes out. Its tables of times and memory are not in our ledger: we did not have the paper's
+# text, only two independent programs that follow it.
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matrix"]))
@@ -1189,14 +1197,15 @@ display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matr
 # %% [markdown]
 # ## 2.7 Theory: depth separation
 #
-# FractalNet makes depth *trainable*. But is there anything that a deep network can do and a shallow one of the same size
-# cannot? Lecture 5 of Stanford's stats385 asks this, and one of its readings (arXiv 1603.00988) answers for functions that are
-# composed of small parts. Here is the shortest proof of its kind, by counting pieces of straight lines; the construction
-# is Telgarsky's. Two ReLU units make the **tent map** on $[0, 1]$:
+# FractalNet makes depth *trainable*. But is there anything that a deep network can do and a shallow one of the same
+# size cannot? Lecture 5 of Stanford's stats385 asks this, and one of its readings (arXiv 1603.00988) answers for
+# functions that are composed of small parts. Here is a short proof, for one function, by counting pieces of straight
+# lines; the construction is Telgarsky's. Two ReLU units make the **tent map** on $[0, 1]$:
 #
 # $$t(x) = 2 \max(x, 0) - 4 \max\left(x - \tfrac{1}{2},\, 0\right)$$
 #
-# It rises from 0 to 1 and falls back. *Think first:* how many tents has $t(t(x))$, and how many straight pieces $k$ layers?
+# It rises from 0 to 1 and falls back. *Think first:* how many tents has $t(t(x))$, and how many straight pieces $k$
+# layers?
 
 
 # %% jupyter={"source_hidden": true}
@@ -1235,14 +1244,15 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
 #
 # </details>
 #
-# Now **one** layer of $n$ units, $g(x) = \sum_j a_j \max(x - b_j, 0)$. Each unit bends once, so $g$ has at most $n + 1$
-# pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$ units, one at each bend
-# $b_j = j / 2^k$, it can be done. How much must each unit change the slope?
+# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends once, at $-b_j / w_j$,
+# so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$
+# units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of them change the
+# slope?
 
 
 # %%
 def slopes(k):
-    """a_j of the 2^k units that together are the k-fold tent map: its slope is 2^k, then -2^k, ..."""
+    """a_j of the 2^k units that make the k-fold tent map: its slope is 2^k, then -2^k, ..."""
     a = np.zeros(2**k)
     # BEGIN SOLUTION, 4 minutes: the first unit makes the slope 2^k; each other one turns it around
     a[0] = 2**k
@@ -1274,10 +1284,11 @@ axes[2].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value lies
-# above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep network is
-# 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces changes sides
-# at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries all patterns.
+# "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value
+# lies above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep
+# network is 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces
+# changes sides at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries
+# all patterns.
 
 
 # %% jupyter={"source_hidden": true}
@@ -1317,13 +1328,15 @@ for units in (1, 7, 15, 23, 31):
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. Where the kernel overlaps more across than down, that is $k_w / s_w > k_h / s_h$, and the memory order is changed to suit.
-#    Both at once is the image itself: a convolution without a buffer, of $k_h$ times as many products that are a $k_h$-th as deep.
-# 2. One image: B, its products are independent, and A has the same ones plus a reordering. A batch of 32: A has larger products;
-#    where the output is wide, B's are large enough.
-# 3. Yes. $\partial \ell / \partial K = \sum_h (\text{windows of row } h)^\top\, \partial \ell / \partial O_h$, with the same views of $L$.
-# 4. Hardly ever from a random start: a small change of an inner unit moves all outer bends at once. That is a guess until somebody
-#    has tried it with several seeds.
+# 1. Where the kernel overlaps more across than down, that is $k_w / s_w > k_h / s_h$, and the memory order is changed
+#    to suit. Both at once is the image itself: a convolution without a buffer, of $k_h$ times as many products that are
+#    a $k_h$-th as deep.
+# 2. For one image A and B do the same products, one for each output row. They are independent, so each core can do
+#    some. For a batch of 32, A's products are 32 times as large; where the output is wide, B's are large enough.
+# 3. Yes. $\partial \ell / \partial K = \sum_h (\text{windows of row } h)^\top\, \partial \ell / \partial O_h$, with the
+#    same views of $L$.
+# 4. Hardly ever from a random start: a small change of an inner unit moves all outer bends at once. That is a guess
+#    until somebody has tried it with several seeds.
 #
 # </details>
 
@@ -1333,8 +1346,8 @@ for units in (1, 7, 15, 23, 31):
 # ## 3.1 A matrix product, read by read
 #
 # Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that one would write: each
-# thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$. A card has a memory
-# of its own, so the matrices are copied to it and the result is copied back:
+# thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$. A card has a
+# memory of its own, so the matrices are copied to it and the result is copied back:
 
 # %%
 TILE = 16
@@ -1357,15 +1370,15 @@ out = on_card_out.copy_to_host()  # device to host
 assert np.abs(out - a.astype(float) @ b).max() < 1e-4
 
 # %% [markdown]
-# (A launch on NumPy arrays, as in week 2, makes these copies silently, both ways, at each launch.) *Think first:* the way
-# between host and card is much slower than the card's own memory. How many multiply-adds does a product of two $n \times n$
-# matrices do for each byte that crosses? And week 1's `vector_add`?
+# (A launch on NumPy arrays, as in week 2, makes these copies silently, both ways, at each launch.) *Think first:* the
+# way between host and card is much slower than the card's own memory. How many multiply-adds does a product of two $n
+# \times n$ matrices do for each byte that crosses? And week 1's `vector_add`?
 #
 # <details><summary>Answer</summary>
 #
 # Three matrices of $4 n^2$ bytes cross, for $n^3$ multiply-adds: $n / 12$ a byte, so the copies hardly matter for large
-# matrices. `vector_add` does one addition for 12 bytes, whatever its length: it is not worth the way. Therefore a network's
-# weights and activations stay on the card from layer to layer.
+# matrices. `vector_add` does one addition for 12 bytes, whatever its length: it is not worth the way. Therefore a
+# network's weights and activations stay on the card from layer to layer.
 #
 # </details>
 #
@@ -1378,10 +1391,10 @@ assert naive.ok and naive.global_reads_per_thread == 2 * 64
 naive
 
 # %% [markdown]
-# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors; of $a$
-# two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are. Each
-# thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones again: each number of
-# $a$ is read by the 64 threads of its row.
+# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors; of
+# $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are.
+# Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones again: each
+# number of $a$ is read by the 64 threads of its row.
 #
 # ## 3.2 The same product through tiles
 #
@@ -1451,13 +1464,13 @@ assert tiled.global_reads_per_thread * TILE == naive.global_reads_per_thread
 assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
 # %% [markdown]
-# Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times fewer
-# sectors, because the naive kernel's broadcasts were cheap for what they were. In exchange there are many passes through
-# shared memory, and they are cheap only without bank conflicts (week 2). Here a warp reads `left[y, j]`, two words for all,
-# and `right[j, x]`, sixteen words in sixteen banks: one pass each.
+# Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times
+# fewer sectors, because the naive kernel's broadcasts were cheap for what they were. In exchange there are many passes
+# through shared memory, and they are cheap only without bank conflicts (week 2). Here a warp reads `left[y, j]`, two
+# words for all, and `right[j, x]`, sixteen words in sixteen banks: one pass each.
 #
-# *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same. How
-# many passes does a warp's read take?
+# *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same.
+# How many passes does a warp's read take?
 
 
 # %% jupyter={"source_hidden": true}
@@ -1625,18 +1638,18 @@ assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The lowering moves less than half of the sectors. The product reads just as often: each window is read whole, wherever it
-# lies. But it reads from a smaller buffer, so more of it stays in the cache, and a larger batch fits into the card. How much
-# time that is worth, only a card can say.
+# The lowering moves less than half of the sectors. The product reads just as often: each window is read whole, wherever
+# it lies. But it reads from a smaller buffer, so more of it stays in the cache, and a larger batch fits into the card.
+# How much time that is worth, only a card can say.
 #
 # </details>
 #
 # ## 3.4 Now you
 #
-# `exercises/03_fractal_mec/mec_lower.py` (20 minutes) is MEC's lowering: one number for each thread, channels innermost. Its
-# card says what to compute, a plan, and how much traffic it may use. Open the file next to this notebook, write, save,
-# and run the cell. At home come `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20), `mec_conv`
-# (30, the hardest of the week) and `mean_join` (15); the appendix has what they need.
+# `exercises/03_fractal_mec/mec_lower.py` (20 minutes) is MEC's lowering: one number for each thread, channels
+# innermost. Its card says what to compute, a plan, and how much traffic it may use. Open the file next to this
+# notebook, write, save, and run the cell. At home come `matmul_tiled` (30 minutes: section 3.2 for matrices of any
+# size), `im2col` (20), `mec_conv` (30, the hardest of the week) and `mean_join` (15); the appendix has what they need.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mec_lower")
@@ -1644,18 +1657,18 @@ studylib.check("mec_lower")
 # %% [markdown]
 # ## Questions for hour 3
 #
-# 1. (★★) `product_tiled` waits twice in each step. Which wait could be left out if there were two pairs of tiles in shared
-#    memory, used in turn?
-# 2. (★★★) `mec_conv` reads each strip up to $k_h$ times. Could a block keep a strip in shared memory? How large would it be
-#    for cv4 (224 high, 7 wide, 64 channels)?
+# 1. (★★) `product_tiled` waits twice in each step. Which wait could be left out if there were two pairs of tiles in
+#    shared memory, used in turn?
+# 2. (★★★) `mec_conv` reads each strip up to $k_h$ times. Could a block keep a strip in shared memory? How large would
+#    it be for cv4 (224 high, 7 wide, 64 channels)?
 # 3. (★) What would one kernel for join **and** pooling save?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
 # 1. The second one: the next step writes to the other pair. The first of the next step then keeps a fast warp from
 #    overwriting what a slow one still reads.
-# 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on today's cards. It could keep the $k_h$ rows that are
-#    in use, and bring a new one for each output row.
+# 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on today's cards. It could keep the $k_h$ rows
+#    that are in use, and bring a new one for each output row.
 # 3. It writes a quarter of the numbers, and the joined map at full size is never written and read again.
 #
 # </details>
@@ -1671,9 +1684,9 @@ Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.
 #
 # ## A.1 How large should a tile be?
 #
-# A tile of side $T$ takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide how
-# many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2). NVIDIA's
-# compiler says what a kernel needs, and it runs without a GPU.
+# A tile of side $T$ takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide
+# how many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2).
+# NVIDIA's compiler says what a kernel needs, and it runs without a GPU.
 
 
 # %% jupyter={"source_hidden": true}
@@ -1731,16 +1744,17 @@ for T, needs in compiled.items():
 print("no register spilled, no double precision by accident")
 
 # %% [markdown]
-# The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them together
-# touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is full of
-# threads. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving each thread
-# several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such products to them: they
-# build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
+# The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them
+# together touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is
+# full of threads. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving
+# each thread several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such
+# products to them: they build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
 #
 # ## A.2 A product of any size
 #
-# `matmul_tiled` is section 3.2's kernel for matrices of **any** size: the last tiles hang over the edge, and what lies outside must
-# count as zero. Where is a guard needed, and why must a thread without an element of $c$ still come to the barriers?
+# `matmul_tiled` is section 3.2's kernel for matrices of **any** size: the last tiles hang over the edge, and what lies
+# outside must count as zero. Where is a guard needed, and why must a thread without an element of $c$ still come to the
+# barriers?
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("matmul_tiled")
@@ -1748,8 +1762,8 @@ studylib.check("matmul_tiled")
 # %% [markdown]
 # ## A.3 Both lowerings, and the product on MEC's strips
 #
-# `im2col`: channels, a stride, and the transposed order of a matrix product. `mec_conv`: `matmul_tiled` where one of the matrices
-# is a view that overlaps with the next block's.
+# `im2col`: channels, a stride, and the transposed order of a matrix product. `mec_conv`: `matmul_tiled` where one of
+# the matrices is a view that overlaps with the next block's.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("im2col")
@@ -1760,8 +1774,8 @@ studylib.check("mec_conv")
 # %% [markdown]
 # ## A.4 The join in one pass
 #
-# Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide. Each of
-# them is a kernel of its own, which reads everything and writes everything.
+# Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide.
+# Each of them is a kernel of its own, which reads everything and writes everything.
 
 
 # %% jupyter={"source_hidden": true}
@@ -1799,8 +1813,8 @@ print(f"one kernel:    {sectors(fused):,} sectors, the flags of the living inclu
 assert sectors(fused) < 0.7 * chain_sectors
 
 # %% [markdown]
-# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp ask the same flag, so the
-# branch does not divide them. `mean_join` is yours to write.
+# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp ask the same flag, so
+# the branch does not divide them. `mean_join` is yours to write.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mean_join")
