@@ -445,8 +445,8 @@ assert f"{float(counts_at_all):.2f}" == "0.59"
 # <details><summary>Answer</summary>
 #
 # In the global half it is chosen once in three times. In the local half the last join keeps it with probability $0.85$,
-# or as the survivor where all three would be dropped, $0.15^3 / 3$. Together $\frac12 \cdot \frac13 + \frac12 \cdot 0.851
-# = 0.59$. (Our program *computes* it more often, in $\frac12 + \frac16$ of the batches: it runs all columns in a local
+# or as the survivor where all three would be dropped, $0.15^3 / 3$. Together
+# $\frac12 \cdot \frac13 + \frac12 \cdot 0.851 = 0.59$. (Our program *computes* it more often, in $\frac12 + \frac16$ of the batches: it runs all columns in a local
 # draw and drops their results afterwards.)
 #
 # </details>
@@ -862,8 +862,8 @@ plt.show()
 #   K_{(k_h k_w i_c) \times k_c}$$
 #
 # Algorithm 2 of the paper has two ways to do them. **Solution A**: for each $h$ one product over the whole batch. The
-# products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order $n, h, w,
-# c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
+# products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order
+# $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
 # products, and nothing is reordered. The paper takes A where the output is narrow (up to about 100 on GPUs).
 
 
@@ -1371,8 +1371,8 @@ assert np.abs(out - a.astype(float) @ b).max() < 1e-4
 
 # %% [markdown]
 # (A launch on NumPy arrays, as in week 2, makes these copies silently, both ways, at each launch.) *Think first:* the
-# way between host and card is much slower than the card's own memory. How many multiply-adds does a product of two $n
-# \times n$ matrices do for each byte that crosses? And week 1's `vector_add`?
+# way between host and card is much slower than the card's own memory. How many multiply-adds does a product of two
+# $n$-by-$n$ matrices do for each byte that crosses? And week 1's `vector_add`?
 #
 # <details><summary>Answer</summary>
 #
@@ -1391,7 +1391,7 @@ assert naive.ok and naive.global_reads_per_thread == 2 * 64
 naive
 
 # %% [markdown]
-# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors; of
+# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors of 32 bytes; of
 # $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are.
 # Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones again: each
 # number of $a$ is read by the 64 threads of its row.
