@@ -3,15 +3,19 @@
 #
 # **At the end of this meeting you can**
 #
-# - grow a fractal block from its rule, and count its depth, its convolutions and its paths, on paper and on the graph;
+# - grow a fractal block from its rule, and count its depth, its convolutions and its paths;
 # - say what local and global drop-path drop, and prove that the expectation of a join stays what it was;
 # - write im2col's matrix and MEC's smaller one, and show that both compute the framework's convolution;
 # - say in bytes what each of them costs, and for which layers MEC saves nothing;
-# - multiply two matrices on a GPU through tiles, and count what that saves;
-# - prove that some functions need exponentially many units in one layer, and a few in each of many layers.
+# - prove that some functions need exponentially many units in one layer, and two in each of many layers;
+# - multiply two matrices on a GPU through tiles, and count what that saves.
 #
-# Every number below is computed or asserted by a cell of this notebook, quoted from a paper, or marked as seen once.
-# What a paper printed is shown beside what we compute, also where the two disagree.
+# Every number below is printed or asserted by a cell, unless it is marked as quoted from a paper or as seen once. Where
+# a paper's printed number does not come out, the table says so.
+#
+# *Think first* asks before a cell answers: say your guess aloud, then open the answer. *Your turn* is a gap in your own
+# copy of this notebook (`exercises/03_fractal_mec/meeting.ipynb`); the cell below it checks what you wrote. A ± is
+# the standard error of the mean over three seeds.
 
 # %% tags=["remove-cell"]
 # Google Colab opens this file alone: fetch the rest. Anywhere else this cell does nothing.
@@ -28,18 +32,17 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course[weeks]"], check=True)
     site.main()  # this running Python finds the package too
     os.chdir("course/weeks/03_fractal_mec")
-
 # %% tags=["parameters"]
-FAST = True  # False: longer training and a net of 40 layers; 25 minutes once, beside other work
+FAST = True  # False: longer training and a net of 40 layers; half an hour
 SEED = 0  # the first of three seeds of every experiment
 DATA = "../../data"  # not needed this week: the digits of scikit-learn are large enough
 
-# %%
+# %% jupyter={"source_hidden": true}
 import math
 import tracemalloc
 from collections import Counter
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import product
 from time import perf_counter
 
 import matplotlib.pyplot as plt
@@ -56,19 +59,18 @@ from torch import nn
 import studylib
 from studylib import course, data, gpu, kernels, ledger, mec, nets, plots
 from studylib.costs import count
-from studylib.nets.fractalnet import LOCAL_DROP, ConvNormReLU, FractalBlock, count_paths, join
-from studylib.training import Summary, fit, over_seeds
+from studylib.nets.fractalnet import LOCAL_DROP, ConvNormReLU, FractalBlock, join
+from studylib.training import Summary, accuracy, fit, over_seeds
 
 plots.use_style()
-# Networks this small lose more by waiting for a second core than they gain.
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # small networks lose more by waiting for a second core than they gain
 SEEDS = (SEED, SEED + 1, SEED + 2)
 digits = data.digits(seed=SEED)
 rng = np.random.default_rng(SEED)
 
 # %% [markdown]
 # ## Run sheet
-# Three hours with a break in each. The presenter of a topic keeps its minutes; the questions close each hour.
+# Three hours with a break in the first two. The presenter of a topic keeps its minutes; questions close each hour.
 
 # %%
 course.sheet(".")
@@ -79,18 +81,13 @@ course.sheet(".")
 #
 # ## 1.1 One rule, applied again and again
 #
-# By 2016 the deepest networks were **residual**: a layer adds its result to its input. FractalNet (arXiv 1605.07648) asks
-# whether that addition is what makes depth trainable, and answers with a network that has none. It is grown by one rule.
-# Let $f_1$ be a single convolution (with batch norm and ReLU behind it, as always in this hour). Then
-#
-# $$f_{C+1}(z) = \big[\, (f_C \circ f_C)(z) \,\big] \;\oplus\; \big[\, \mathrm{conv}(z) \,\big]$$
-#
-# $C$ counts the block's **columns**, as the picture below will show. $f_C \circ f_C$ is the block so far, twice in a
-# row; beside both stands one new convolution; $\oplus$ is the **join** of the two results, of which more below. Where a
-# join would feed straight into another one, the two are merged into one with more inputs. Here the rule builds a graph.
-# What it returns are the **ends**, the nodes that the last join will read, so that two joins in a row never arise.
+# By 2016 the deepest networks were **residual**: a layer adds its result to its input. Is that addition what makes
+# depth trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate
+# as the residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it
+# begins with, and what the rule makes of it, applied once, twice, three times:
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 def expand(graph, columns, source, top=0.0, bottom=1.0):
     """Add f_columns, which reads the node `source`; return the ends of its last join."""
     conv = ("conv", len(graph))
@@ -121,230 +118,248 @@ def fractal_graph(columns):
     return graph
 
 
-graph = fractal_graph(3)
-assert nx.is_directed_acyclic_graph(graph)
-print(Counter(node[0] for node in graph if node not in ("in", "out")))
-
-
-# %% tags=["figure-fractal"]
-def draw_block(ax, columns):
-    """Boxes are convolutions, bars are joins; data flow from top to bottom."""
+def draw_block(ax, columns, title, drop=lambda column, middle: False):
+    """Boxes are convolutions, bars are joins; data flow from top to bottom. `drop`: drawn pale."""
     graph = fractal_graph(columns)
     place = {}  # of each convolution, the shallowest column on the left
+    dropped = set()
     for node, is_ in graph.nodes(data=True):
         if node[0] == "conv":
             place[node] = x, y = columns - is_["number"], (is_["top"] + is_["bottom"]) / 2
-            ax.plot([x, x], [is_["top"], is_["bottom"]], color=plots.GREY, lw=1, zorder=1)
+            pale = drop(columns - is_["number"] + 1, y)
+            dropped |= {node} if pale else set()
+            arrow = {"arrowstyle": "-|>", "color": plots.GREY, "lw": 1, "shrinkA": 0, "shrinkB": 0}
+            arrow["alpha"] = 0.25 if pale else 1
+            ax.annotate("", (x, y - 0.03), (x, is_["top"]), arrowprops=arrow, zorder=1)
+            below = [y + 0.03, is_["bottom"]]
+            ax.plot([x, x], below, color=plots.GREY, lw=1, alpha=arrow["alpha"], zorder=1)
             box = plt.Rectangle((x - 0.3, y - 0.03), 0.6, 0.06, color=plots.BLUE, zorder=2)
+            box.set_alpha(0.15 if pale else 1)
             ax.add_patch(box)
     for node, is_ in graph.nodes(data=True):
         if node[0] == "join":
-            xs = [place[end][0] for end in graph.predecessors(node)]
-            ax.plot([min(xs) - 0.25, max(xs) + 0.25], [is_["y"]] * 2, color=plots.ORANGE, lw=4)
+            ends = list(graph.predecessors(node))
+            xs = [place[end][0] for end in ends]
+            alpha = 0.15 if all(end in dropped for end in ends) else 1
+            span = [min(xs) - 0.25, max(xs) + 0.25]
+            ax.plot(span, [is_["y"]] * 2, color=plots.ORANGE, lw=4, alpha=alpha)
     ax.plot([0, columns - 1], [0, 0], color=plots.GREY, lw=1)
     ax.set(xlim=(-0.6, columns - 0.4), ylim=(1.04, -0.04), xticks=[], yticks=[])
-    ax.set_title(f"$f_{columns}$: depth {2 ** (columns - 1)}", fontweight="normal", fontsize=10)
+    ax.set_title(title, fontweight="normal", fontsize=9)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
 
 
-fig, axes = plt.subplots(
-    1, 4, figsize=(8, 4.2), layout="constrained", width_ratios=[1, 1.6, 2.3, 3]
-)
+# %% jupyter={"source_hidden": true} tags=["figure-fractal"]
+fig, axes = plt.subplots(1, 4, figsize=(8, 4.2), layout="constrained", width_ratios=[1, 1.6, 2.3, 3])
 for ax, columns in zip(axes, (1, 2, 3, 4)):
-    draw_block(ax, columns)
-plots.title(fig, "Each block is the one before it, twice, and one convolution (left) beside both")
+    draw_block(ax, columns, f"$f_{columns}$: depth {2 ** (columns - 1)}")
+plots.title(fig, "Each block is the one before it, twice, and one convolution (left) next to both")
+plots.alt(
+    fig,
+    "Four fractal blocks of 1 to 4 columns. Blue boxes are convolutions, orange bars are joins, arrows run from top to "
+    "bottom. Column c of a block has 2 to the power c - 1 convolutions; each block holds the one before it twice.",
+)
 plt.show()
 
 # %% [markdown]
-# Blue: convolutions. Orange: joins. The columns are numbered from the left: column 1 is one convolution long, column
-# $C$ has $2^{C-1}$.
+# Blue boxes are convolutions (each with batch norm and ReLU behind it), orange bars are **joins**, and data flow
+# downwards. The block has $C$ **columns**, numbered from the left: column 1 is one convolution long, column $C$ has
+# $2^{C-1}$. The rule itself starts with a single convolution $f_1$:
+#
+# $$f_{C+1}(z) = \big[\, (f_C \circ f_C)(z) \,\big] \;\oplus\; \big[\, \mathrm{conv}(z) \,\big]$$
+#
+# $f_C \circ f_C$ is the block so far, twice in a row. Next to both stands one new convolution, and $\oplus$ joins the two
+# results. Where one join would feed straight into another, the two become one join with more inputs.
 #
 # ## 1.2 Depth, convolutions, paths
 #
-# Three counts follow from the rule by looking at it once.
-#
-# - **Depth** (convolutions on the longest path): two blocks in a row, so it doubles. $d_{C+1} = 2 d_C$, hence
-#   $d_C = 2^{C-1}$.
-# - **Convolutions**: two blocks and one more. $n_{C+1} = 2 n_C + 1$, hence $n_C = 2^C - 1$.
-# - **Paths** from input to output: through the new convolution there is one; through the two blocks every path of the
-#   first can be followed by every path of the second. $p_{C+1} = p_C^2 + 1$.
-#
-# Does the graph agree? All paths are listed one by one: brute force, and for these sizes a proof.
+# **Your turn.** Read three counts off the rule: the *depth* (convolutions on the longest path), the number of
+# *convolutions*, and the number of *paths* from input to output.
+
 
 # %%
-for columns in range(1, 6):
+def counts(columns):
+    """Depth, convolutions and paths of the block f_columns."""
+    depth, convolutions, paths = 1, 1, 1  # of f_1
+    for _ in range(columns - 1):
+        # BEGIN SOLUTION, 3 minutes: the three counts of the next block from those of this one
+        depth, convolutions, paths = 2 * depth, 2 * convolutions + 1, paths**2 + 1
+        # END SOLUTION
+    return depth, convolutions, paths
+
+
+# %%
+for columns in (1, 2, 3, 4, 5):  # by brute force: every path of the drawn graph is listed
     graph = fractal_graph(columns)
-    convolutions = sum(node[0] == "conv" for node in graph)
     paths = list(nx.all_simple_paths(graph, "in", "out"))
-    lengths = Counter(sum(node[0] == "conv" for node in path) for path in paths)
-    assert max(lengths) == 2 ** (columns - 1) and min(lengths) == 1
-    assert convolutions == 2**columns - 1
-    assert len(paths) == count_paths(columns)
-    print(
-        f"{columns} columns: depth {max(lengths):2d}, {convolutions:2d} convolutions, "
-        f"{len(paths):3d} paths"
-    )
-counts = [count_paths(columns) for columns in range(1, 7)]
-assert all(after == before**2 + 1 for before, after in pairwise(counts))
-print(f"and by the rule, with 6 columns {counts[-1]:,} paths")
+    depth = max(sum(node[0] == "conv" for node in path) for path in paths)
+    convolutions = sum(node[0] == "conv" for node in graph)
+    course.expect(counts(columns), (depth, convolutions, len(paths)))
+    print(f"{columns} columns: depth {depth:2d}, {convolutions:2d} convolutions, {len(paths):3d} paths")
 
 # %% [markdown]
-# Most of those paths are neither short nor long. The network of the paper is five such blocks in a row, each with its own
-# number of channels, each followed by a 2x2 pooling that halves the side. With $B$ blocks it is $B \cdot 2^{C-1}$ layers
-# deep, and $p_C^B$ paths lead through it.
+# <details><summary>Why the three rules hold</summary>
+#
+# - Two blocks in a row are twice as deep: $d_{C+1} = 2 d_C$, hence $d_C = 2^{C-1}$.
+# - Two blocks and one more convolution: $n_{C+1} = 2 n_C + 1$, hence $n_C = 2^C - 1$.
+# - One path leads through the new convolution. Through the two blocks, each path of the first can be followed by each
+#   path of the second: $p_{C+1} = p_C^2 + 1$.
+#
+# </details>
+#
+# The paper's network is five such blocks in a row, each with its own number of channels, each followed by a 2x2 pooling
+# that halves the side. With $B$ blocks it is $B \cdot 2^{C-1}$ layers deep, and $p_C^B$ paths lead through it.
 
-# %%
+# %% jupyter={"source_hidden": true}
 graph = fractal_graph(4)
 paths = nx.all_simple_paths(graph, "in", "out")
 lengths = Counter(sum(node[0] == "conv" for node in path) for path in paths)
 print("4 columns, paths of each length:", dict(sorted(lengths.items())))
-print(f"5 blocks of 4 columns: {5 * 2**3} layers, {count_paths(4) ** 5:,} paths")
+print(f"5 blocks of 4 columns: {5 * 2**3} layers, {counts(4)[2] ** 5:,} paths")
 
 
 # %% [markdown]
 # ## 1.3 The join is a mean
 #
-# The join of the paper is the element-wise **mean** of its inputs,
+# The join $\oplus$ is the element-wise **mean** of its inputs. With $\ell$ for the loss:
 #
 # $$\bigoplus_{i=1}^{n} z_i = \frac{1}{n} \sum_{i=1}^{n} z_i, \qquad
-#   \frac{\partial L}{\partial z_i} = \frac{1}{n}\, \frac{\partial L}{\partial (\oplus z)},$$
+#   \frac{\partial \ell}{\partial z_i} = \frac{1}{n}\, \frac{\partial \ell}{\partial (\oplus z)}$$
 #
-# so each of the $n$ inputs gets an equal share of the gradient ($L$ is the loss). Unlike a residual connection, nothing
-# here is passed on unchanged: every path goes through at least one convolution. The whole block, then, as the rule
-# writes it. A column is a list of layers; the two copies of $f_C$ are the first and the second halves of the deeper
-# columns.
+# Each of the $n$ inputs gets an equal share of the gradient. Unlike in a residual network, nothing is passed on
+# unchanged: every path goes through at least one convolution.
+#
+# **Your turn.** The whole block as one class, with $M$ channels in and $N$ out. It returns the **ends**, the inputs of
+# its last join, so that two joins in a row never arise. Write the rule's other half. (`join` takes a list and returns
+# its mean.)
+
 
 # %%
-def mean(ends):
-    """The join, from its formula."""
-    return sum(ends) / len(ends)
+class Fractal(nn.Module):
+    """f_columns. z: (batch, M, side, side) -> its ends, a list of (batch, N, side, side)."""
+
+    def __init__(self, M, N, columns):
+        super().__init__()
+        self.conv = ConvNormReLU(M, N)  # (batch, M, side, side) -> (batch, N, side, side)
+        self.columns = columns
+        if columns > 1:
+            self.first, self.second = Fractal(M, N, columns - 1), Fractal(N, N, columns - 1)
+
+    def forward(self, z):
+        ends = [self.conv(z)]
+        if self.columns > 1:
+            # BEGIN SOLUTION, 4 minutes: self.first, a join, self.second; join(list) is the mean
+            between = join(self.first(z))
+            ends += self.second(between)
+            # END SOLUTION
+        return ends
 
 
-def fractal(columns, z):
-    """f_C(z) as the ends of its last join; columns: lists of layers, the shallowest first."""
-    if len(columns) == 1:
-        return [columns[0][0](z)]
-    first = [column[: len(column) // 2] for column in columns[1:]]
-    second = [column[len(column) // 2 :] for column in columns[1:]]
-    between = mean(fractal(first, z))
-    return [columns[0][0](z), *fractal(second, between)]
-
-
+# %%
 torch.manual_seed(SEED)
-images = digits.train_x[:4].double()
+small = Fractal(1, 6, 3).double().eval()
+z = digits.train_x[:4].double()
+by_hand = [small.conv(z)]  # three columns, written out
+half = (small.first.conv(z) + small.first.second.conv(small.first.first.conv(z))) / 2
+by_hand += [small.second.conv(half), small.second.second.conv(small.second.first.conv(half))]
+course.expect(torch.stack(small(z)), torch.stack(by_hand), within=1e-12)
+print(f"{tuple(z.shape)} -> {len(small(z))} ends of {tuple(small(z)[0].shape)}")
+
+
+# %% jupyter={"source_hidden": true}
+def columns_of(block):
+    """The convolutions of a Fractal by column, the shallowest first."""
+    if block.columns == 1:
+        return [[block.conv]]
+    halves = zip(columns_of(block.first), columns_of(block.second))
+    return [[block.conv], *(first + second for first, second in halves)]
+
+
 for columns in (1, 2, 3, 4):
-    block = FractalBlock(1, 6, columns).double().eval()  # the module of studylib/nets
-    ends = fractal([list(column) for column in block.columns], images)
-    from_scratch = mean([F.max_pool2d(end, 2) for end in ends])  # pooled, then joined
-    assert (block(images) - from_scratch).abs().max() < 1e-12 < from_scratch.abs().max()
-    print(
-        f"{columns} columns, {len(ends)} ends: "
-        f"{tuple(images.shape)} -> {tuple(block(images).shape)}"
-    )
+    mine, library = Fractal(1, 6, columns).double().eval(), FractalBlock(1, 6, columns).double().eval()
+    for layers, theirs in zip(columns_of(mine), library.columns, strict=True):
+        for layer, its in zip(layers, theirs, strict=True):
+            layer.load_state_dict(its.state_dict())
+    pooled = join([F.max_pool2d(end, 2) for end in mine(z)])
+    assert (library(z) - pooled).abs().max() < 1e-12 < pooled.abs().max()
+    other_order = F.max_pool2d(join(mine(z)), 2)
+    assert columns == 1 or not torch.allclose(other_order, pooled)
+print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which goes through the columns in a loop")
 
 # %% [markdown]
-# One detail of the last join: the paper pools each column by itself and joins afterwards, and so do both programs above. In the
-# other order the values differ, for the maximum of a mean is not the mean of maxima. The gradient, checked:
-
-# %%
-inputs = [torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-upstream = torch.randn(2, 3, 4, 4, dtype=torch.float64)
-for gradient in torch.autograd.grad(join(inputs), inputs, upstream):
-    assert torch.allclose(gradient, upstream / 3, rtol=0, atol=1e-15)
-other_order = F.max_pool2d(mean(ends), 2)
-assert not torch.allclose(other_order, from_scratch)
-print("three inputs, and each gets a third of the gradient")
-
-
-# %% [markdown]
+# `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The
+# paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a mean
+# is not the mean of maxima.
+#
 # ## 1.4 What a block costs
 #
-# Let a block have $C$ columns, $M$ channels in, $N$ out, on maps of side $S$. The first convolution of each column reads
-# $M$ channels, the other $2^C - 1 - C$ read $N$. With 3x3 filters and batch norm's two numbers a channel:
-#
-# $$\begin{aligned}
-#   \text{weights} &= 9 \left( C\,M N + (2^C - 1 - C)\, N^2 \right) \\
-#   \text{parameters} &= \text{weights} + 2 N (2^C - 1) \\
-#   \text{multiply-adds} &= S^2 \cdot \text{weights}
-#   \end{aligned}$$
-#
-# Activations, in 4-byte floats: each convolution leaves three maps (its own, the norm's, the ReLU's), and each of
-# the $C$ ends leaves a pooled one of a quarter of the size:
-#
-# $$\text{bytes} = 4 N S^2 \left( 3\,(2^C - 1) + \tfrac{C}{4} \right)$$
+# The maps have side $S$. **Your turn.** The first convolution of each
+# column reads $M$ channels, the others read $N$. How many weights do its 3x3 filters have?
+
 
 # %%
-def block_cost(C, M, N, S):
-    """Weights, parameters, multiply-adds and activation bytes of a block of C columns."""
-    weights = 9 * (C * M * N + (2**C - 1 - C) * N * N)
-    activations = 4 * N * S * S * (3 * (2**C - 1) + Fraction(C, 4))
-    return weights, weights + 2 * N * (2**C - 1), S * S * weights, activations
+def block_weights(C, M, N):
+    """Weights of the 3x3 convolutions of a block of C columns, M channels in, N out."""
+    # BEGIN SOLUTION, 3 minutes: of 2^C - 1 convolutions C read the input
+    return 9 * (C * M * N + (2**C - 1 - C) * N * N)
+    # END SOLUTION
 
 
-for C, M, N, S in ((1, 3, 64, 32), (2, 64, 128, 16), (3, 128, 256, 8), (4, 256, 512, 4)):
+# %%
+M = N = 64
+S = 32
+for C in (1, 2, 3, 4):
     with torch.device("meta"):  # shapes only
         cost = count(FractalBlock(M, N, C), (M, S, S))
-    counted = cost.weights, cost.params, cost.macs, cost.activation_bytes
-    assert counted == block_cost(C, M, N, S)
-    deepest_column = 9 * (M * N + (2 ** (C - 1) - 1) * N * N)
-    assert cost.weights < 2 * deepest_column
+    course.expect(block_weights(C, M, N), cost.weights)
     print(
-        f"C = {C}, {M:3d} -> {N:3d} channels at {S:2d}x{S:<2d}: "
-        f"{cost.params / 1e6:6.3f} M params, {cost.macs / 1e6:6.1f} M MACs, "
-        f"{cost.activation_bytes / 1e3:5.0f} kB"
+        f"C = {C}, depth {2 ** (C - 1)}: {cost.params:9,d} parameters, {cost.macs / 1e6:6.1f} M multiply-adds, "
+        f"{cost.activation_bytes / 1e6:4.1f} MB of activations"
     )
 
 # %% [markdown]
-# Each further column doubles the depth and, roughly, the cost. A plain network of the same depth has only the deepest
-# column: $2^{C-1}$ of the $2^C - 1$ convolutions, so the fractal is less than twice as expensive as the plain network
-# that is as deep.
-#
+# With the channels and the side fixed, a block costs as much as $2^C - 1$ convolutions. Each further column doubles the
+# depth; it triples the cost at first, and then little more than doubles it. A plain network of the same depth has only the deepest column, $2^{C-1}$ of them. So the
+# fractal costs less than twice as much as the plain network that is as deep.
+
+# %% jupyter={"source_hidden": true}
+for C, M, N, S in ((1, 3, 64, 32), (2, 64, 128, 16), (3, 128, 256, 8), (4, 256, 512, 4)):
+    with torch.device("meta"):
+        cost = count(FractalBlock(M, N, C), (M, S, S))
+    assert cost.params == block_weights(C, M, N) + 2 * N * (2**C - 1)  # batch norm's two a channel
+    assert cost.macs == S * S * block_weights(C, M, N)
+    # Three maps a convolution (its own, the norm's, the ReLU's), and a pooled one an end.
+    assert cost.activation_bytes == 4 * N * S * S * (3 * (2**C - 1) + Fraction(C, 4))
+    assert block_weights(C, M, N) < 2 * 9 * (M * N + (2 ** (C - 1) - 1) * N * N)
+print("parameters, multiply-adds, activations: the formulas hold for the paper's kinds of blocks")
+
+# %% [markdown]
 # ## 1.5 The paper's parameters
 #
-# Table 3 varies the columns, with few channels (16, 32, 64, 128, 128) and the hundred classes of CIFAR-100 (the two
-# plus signs stand for heavy augmentation of the training images). All of its parameter counts come out.
+# Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation).
+# All of its parameter counts come out; the errors are *quoted*, we do not compute them. In Table 1, the main results, they do **not**. *Think first:* the paper prints
+# more than we count. The description fixes our count: seven convolutions a block, three of which read the block's
+# input. Which slip in counting would give more?
 
-# %%
-display(ledger.check("fractalnet", where="Table 3"))
-
-# %% [markdown]
-# Table 1 has the network of the paper's main results, three columns of (64, 128, 256, 512, 512) channels. There the
-# parameters do **not** come out:
-
-# %%
-display(ledger.check("fractalnet", where="Table 1, parameters"))
+# %% jupyter={"source_hidden": true}
+display(ledger.check("fractalnet", where="Table 3", show=["5 columns"]))
+display(ledger.check("fractalnet", where="Table 1, parameters", show=["20 layers"]))
 
 # %% [markdown]
-# Why? Our count is fixed by the description: seven convolutions a block, three of which read the block's input. We
-# looked for a way of counting that gives 38.6 million and found one that comes near: if all seven convolutions of a block
-# read as many channels as they write. For all but the last block that is too many, since the input has half the channels
-# (or three).
-
-# %%
-channels = (64, 128, 256, 512, 512)
-inputs_ = (3, *channels[:-1])
-described = sum(block_cost(3, M, N, 1)[0] for M, N in zip(inputs_, channels))
-all_square = sum(block_cost(3, N, N, 1)[0] for N in channels)
-with torch.device("meta"):
-    counted = count(nets.fractalnet(columns=3), (3, 32, 32))
-assert counted.weights == described + 512 * 10  # and the classifier
-print(f"printed                                  {38.6:7.2f} M")
-print(f"as described: all parameters             {counted.params / 1e6:7.2f} M")
-print(f"as described: the convolutions' weights  {described / 1e6:7.2f} M")
-print(f"if each convolution read N channels      {all_square / 1e6:7.2f} M")
-assert f"{counted.params / 1e6:.1f}" != "38.6" != f"{all_square / 1e6:.1f}"
-
-
-# %% [markdown]
-# Near is not equal, so the row stays in the ledger as it is: does not reproduce, reason unknown. It matters, because
-# DenseNet's Table 2 compares itself with FractalNet at 38.6M parameters. The errors of all tables are quoted in our
-# ledger; `study ledger fractalnet` shows them.
+# <details><summary>Answer</summary>
+#
+# We found one that comes near, the table's last row: all seven convolutions read as many channels as they write. For all
+# but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the row
+# stays in the ledger: does not reproduce, reason unknown. It matters, because DenseNet's Table 2 compares itself with
+# FractalNet at 38.6M parameters.
+#
+# </details>
 #
 # ## 1.6 Drop-path
 #
-# Many paths invite laziness: a deep path may only learn to correct the short ones. **Drop-path** trains them apart, by
-# leaving some out in each mini-batch.
+# With many paths, a deep path may only learn to correct the short ones. **Drop-path** trains them apart, by leaving some
+# out in each mini-batch.
 #
 # - **Local**: at each join, each input is dropped with probability $p$ (the paper: 15 %). At least one survives. The join
 #   is the mean of those that are left.
@@ -352,86 +367,98 @@ assert f"{counted.params / 1e6:.1f}" != "38.6" != f"{all_square / 1e6:.1f}"
 #   network.
 #
 # Every mini-batch draws one of the two, half and half. In evaluation nothing is dropped.
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 4, figsize=(8, 3), layout="constrained")
+LOCAL = {(1, 0.5), (2, 0.25), (3, 0.875)}  # one draw: these results are dropped at their joins
+draw_block(axes[0], 3, "local, one draw", lambda column, y: (column, y) in LOCAL)
+for ax, kept in zip(axes[1:], (1, 2, 3)):
+    draw_block(ax, 3, f"global, column {kept}", lambda column, y, kept=kept: column != kept)
+plots.title(fig, "Local drop-path thins the joins; global drop-path leaves a plain network")
+plots.alt(
+    fig,
+    "Four copies of the block of three columns. In the first, three of seven convolutions are pale: dropped at their "
+    "joins. In the others one column is left: one, two or four convolutions in a row.",
+)
+plt.show()
+
+# %% [markdown]
+# A layer behind a join should not see a weaker or stronger signal in training than later. So what is the *expected* join?
+# Let $a_i \in \{0, 1\}$ say whether input $i$ is alive. Then, where at least one of them is,
 #
-# A layer behind a join should not see a weaker or stronger signal in training than later. So what is the *expected*
-# join? Let $a_i \in \{0, 1\}$ say whether input $i$ is alive. The join is $\sum_i w_i z_i$ with $w_i = a_i / \sum_j a_j$.
-# These weights add up to one in every draw. If all inputs are treated alike, they have the same expectation, and so
+# $$\bigoplus z = \sum_i w_i z_i, \qquad w_i = \frac{a_i}{\sum_j a_j}$$
 #
-# $$\mathbb{E}[w_i] = \frac{1}{n} \qquad\Rightarrow\qquad
-#   \mathbb{E}\Big[\bigoplus z\Big] = \frac{1}{n} \sum_i z_i ,$$
+# These weights add up to one in every draw. *Think first:* what is $\mathbb E[w_i]$, for a given $p$?
 #
-# whatever $p$ is. The argument needs the survivor of an all-dropped draw to be chosen evenly, too. Let us not trust it,
-# and add up all $2^n$ draws with their probabilities, as exact fractions:
+# <details><summary>Answer</summary>
+#
+# $1/n$, whatever $p$ is. The weights add up to one, and all inputs are treated alike, so all have the same expectation.
+# The argument needs the survivor of an all-dropped draw to be chosen evenly, too. If the join divided by $n$ in place
+# of the number alive, its expectation would be too small by a factor of nearly $1 - p$. That is why dropout multiplies by
+# $1/(1-p)$.
+#
+# </details>
+#
+# **Your turn.** Write the weights of one draw; the cell below adds up all $2^n$ draws with their probabilities, as exact
+# fractions.
+
 
 # %%
-def expected_weights(n, p):
-    """E[w_i] for i = 1..n, over all draws."""
-    expected = [Fraction(0)] * n
+def join_weights(alive):
+    """alive: 0 or 1 for each input -> what each counts for, exact; expected values if all were dropped."""
+    n = len(alive)
+    # BEGIN SOLUTION, 3 minutes: Fraction(a, b) is exact; if none is alive, each one survives in 1 of n cases
+    if not any(alive):
+        return [Fraction(1, n)] * n
+    return [Fraction(a, sum(alive)) for a in alive]
+    # END SOLUTION
+
+
+# %%
+course.expect(join_weights((1, 0, 1)), [Fraction(1, 2), 0, Fraction(1, 2)])
+course.expect(join_weights((0, 0)), [Fraction(1, 2), Fraction(1, 2)])
+p = Fraction(15, 100)
+for n in (2, 3, 4):
+    expected = np.zeros(n, dtype=object)
     for alive in product((0, 1), repeat=n):
         probability = math.prod(1 - p if a else p for a in alive)
-        for i in range(n):
-            weight = Fraction(alive[i], sum(alive)) if any(alive) else Fraction(1, n)
-            expected[i] += probability * weight
-    return expected
+        expected += [probability * weight for weight in join_weights(alive)]
+    course.expect(expected.tolist(), [Fraction(1, n)] * n)
+    print(f"{n} inputs: E[w] =", ", ".join(map(str, expected)))
 
-
-p = Fraction(15, 100)
+# %% jupyter={"source_hidden": true}
 assert float(p) == LOCAL_DROP  # what studylib.nets.fractalnet uses
-for n in (2, 3, 4):
-    assert expected_weights(n, p) == [Fraction(1, n)] * n
-    print(f"{n} inputs: E[w] =", ", ".join(map(str, expected_weights(n, p))))
-
-# %% [markdown]
-# Exactly. Had the join divided by $n$ in place of the number alive, its expectation would have been too small by a
-# factor of nearly $1 - p$ (dropout multiplies by $1/(1-p)$ for that reason). And the program? Three unit vectors go
-# into `join`, so what comes out are the weights:
-
-# %%
 torch.manual_seed(SEED)
-draws = torch.stack([join(list(torch.eye(3)), LOCAL_DROP) for _ in range(4000)])
-error = draws.std(0) / math.sqrt(len(draws))  # standard error of the mean
+draws = torch.stack([join(list(torch.eye(3)), LOCAL_DROP) for _ in range(4000)])  # the weights come out
+error = draws.std(0) / math.sqrt(len(draws))
 assert torch.allclose(draws.sum(1), torch.ones(len(draws)))  # never all dropped
-assert ((draws.mean(0) - 1 / 3).abs() < 4 * error).all()
-print("mean weights of 4000 draws:", [f"{w:.2f}" for w in draws.mean(0)])
-print("most frequent draws:")
-rounded = Counter(tuple(f"{w:.2f}" for w in draw) for draw in draws)
-for weights, times in rounded.most_common(4):
-    print("   ", " ".join(weights), f"in {times / len(draws):4.0%}")
+assert ((draws.mean(0) - 1 / 3).abs() < 4.5 * error).all()
+print("studylib's join, mean weights of 4000 draws:", [f"{w:.2f}" for w in draws.mean(0)])
+counts_at_all = (Fraction(1, 3) + 1 - p + p**3 / 3) / 2  # column 1 of three, the question below
+assert f"{float(counts_at_all):.2f}" == "0.59"
 
 # %% [markdown]
-# How often does a column run, then? In half of the mini-batches (local) all columns run. In the other half (global) one
-# of $C$ runs, and its weight in the last join is 1, so the expected weight is $1/C$ again. A column runs in
-# $\frac{1}{2} + \frac{1}{2C}$ of the mini-batches. Counted by hooks in a small network that is in training mode:
-
-# %%
-C, BATCHES = 3, 600
-torch.manual_seed(SEED)
-net = nets.fractalnet(C, blocks=1, channels=(2,)).train()
-ran = Counter()
-for number, column in enumerate(net.blocks[0].columns, 1):
-    column[0].register_forward_hook(lambda *_, number=number: ran.update([number]))
-with torch.no_grad():
-    for _ in range(BATCHES):
-        net(torch.zeros(1, 3, 4, 4))
-expected = 1 / 2 + 1 / (2 * C)
-four_errors = 4 * math.sqrt(expected * (1 - expected) / BATCHES)
-for number in range(1, C + 1):
-    print(
-        f"column {number} ran in {ran[number] / BATCHES:.0%} of the batches, "
-        f"expected {expected:.0%}"
-    )
-    assert abs(ran[number] / BATCHES - expected) < four_errors
-
-# %% [markdown]
-# One caution. The expectation is exact *at the join*. Behind it come batch norm and ReLU, and the expectation of a ReLU is not
-# the ReLU of the expectation; the whole network is not the average of its sub-networks.
+# The expectation is exact *at the join* only. Batch norm and ReLU come behind it, and the expectation of a ReLU is not
+# the ReLU of the expectation. So the whole network is not the average of its sub-networks.
+#
+# *Think first:* in which share of the mini-batches does column 1 of three count at all, at the end of one block?
+#
+# <details><summary>Answer</summary>
+#
+# In the global half it is chosen once in three times. In the local half the last join keeps it with probability $0.85$,
+# or as the survivor where all three would be dropped, $0.15^3 / 3$. Together
+# $\frac12 \cdot \frac13 + \frac12 \cdot 0.851 = 0.59$. (Our program *computes* it more often, in $\frac12 + \frac16$ of the batches: it runs all columns in a local
+# draw and drops their results afterwards.)
+#
+# </details>
 #
 # ## 1.7 A column alone is a plain network
 #
-# What remains in a global draw is a chain: convolutions, a pooling, convolutions, a pooling. Nothing fractal is left. We
-# build that chain without any fractal code, copy the deepest column's weights into it, and compare.
+# What remains in a global draw is a chain: convolutions, a pooling, convolutions, a pooling. The paper builds on this:
+# train the fractal, keep the deepest column, throw the rest away. The folded cell builds that chain without any fractal
+# code and copies the deepest column's weights into it.
 
-# %%
+# %% jupyter={"source_hidden": true}
 torch.manual_seed(SEED)
 net = nets.fractalnet(3, blocks=2, channels=(4, 6)).double().eval()
 layers, before = [], 3
@@ -452,30 +479,39 @@ print(f"column 3 of two blocks: {sum(isinstance(m, nn.Conv2d) for m in plain.mod
 print(" convolutions in a row, equal to the last bit")
 
 # %% [markdown]
-# The paper builds on this: train the fractal, keep the deepest column, throw the rest away. Its Table 1 finds the
-# column nearly as good as the whole; in Table 4, which follows, the whole is further ahead.
-#
 # ## 1.8 Experiment: when depth hurts
 #
-# The paper's Table 4 is the reason for all this. Plain networks were trained at four depths; the deepest got *worse*,
-# also in training loss, so it is not overfitting. The column of a fractal that is as deep, column 4, stays within half
-# a point of column 3:
+# The paper's Table 4 is the reason for all this. *Think first:* plain networks of 5, 10, 20 and 40 layers are trained.
+# Which has the lowest training loss, which the lowest test error?
 
-# %%
-display(ledger.check("fractalnet", where="Table 4"))
+# %% jupyter={"source_hidden": true}
+depths = [f"{depth} layers" for depth in (5, 10, 20, 40)]
+sides = {
+    "plain: error": "error on CIFAR-100++ of a plain net",
+    "plain: training loss": "training loss of a plain net",
+    "a fractal's column alone: error": "error on CIFAR-100++ of a fractal's column",
+    "the whole fractal: error": "error on CIFAR-100++ of the whole fractal",
+}
+display(ledger.check("fractalnet", where="Table 4").grid(depths, sides))
 
 # %% [markdown]
-# Can we see it on a laptop? Small networks on 8x8 digits: five blocks, eight channels, three poolings (8 to 4 to 2 to 1; two of
-# the blocks keep their size). We train, all in the same way, with the same few steps,
+# <details><summary>Answer</summary>
 #
-# - **plain** networks of depth 5, 10, 20 (what column 1, 2, 3 would be), each by itself;
-# - the **fractal** of three columns, 20 layers deep, its paths always joined;
-# - the same fractal with **drop-path**.
+# 20 layers have the lowest of both. The network of 40 layers is *worse*, and in training loss too, so it does not
+# overfit.
 #
-# It may come out either way: batch norm alone may be enough at these depths, or so few steps may be too few for drop-path.
-# We look at the training loss, since the question is whether deep networks can be *trained*.
+# </details>
+#
+# The fractal's column of 40 layers, cut out and tested alone, stays within half a point of the one of 20. The whole
+# fractal is well ahead of each of its columns.
+#
+# Can we see it on a laptop? The images are 8x8 digits, the networks have five blocks of eight channels and three
+# poolings. All are trained for the same few steps: **plain** networks of depth 5, 10 and 20, each by itself; the
+# **fractal** of three columns, its paths always joined; the same fractal with **drop-path**. We look at the *training*
+# loss, because the question is whether depth can be trained. Batch norm alone may be enough at these depths: it can
+# come out either way.
 
-# %%
+# %% jupyter={"source_hidden": true}
 COLUMNS, EPOCHS = (3, 3) if FAST else (4, 40)
 WIDTH = 8
 grey = digits._replace(  # the nets read three colours
@@ -483,14 +519,16 @@ grey = digits._replace(  # the nets read three colours
 )
 
 
-def digits_net(drop_path):
-    """A FractalNet for 8x8 images: without two of the five poolings, and with Xavier's start."""
-    net = nets.fractalnet(COLUMNS, 5, (WIDTH,) * 5, drop_path=drop_path)
-    for block in (net.blocks[0], net.blocks[2]):
-        block.pool = nn.Identity()
+def digits_net(drop_path, columns=COLUMNS, blocks=5):
+    """A FractalNet for 8x8 images, three poolings, with Xavier's start as in the paper."""
+    net = nets.fractalnet(columns, blocks, (WIDTH,) * blocks, drop_path=drop_path)
+    if blocks == 5:
+        net.blocks[0].pool = net.blocks[2].pool = nn.Identity()
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)  # as in the paper
+            nn.init.xavier_uniform_(module.weight)
+    return net
+
     return net
 
 
@@ -507,16 +545,14 @@ def loss_of(net):
         return F.cross_entropy(net(grey.train_x[:200]), grey.train_y[:200]).item()
 
 
-designs = {
-    f"plain, depth {5 * 2**n}": lambda n=n: digits_net(False).column(n + 1)
-    for n in range(COLUMNS)
-}
+designs = {f"plain, depth {5 * 2**n}": lambda n=n: digits_net(False).column(n + 1) for n in range(COLUMNS)}
 designs["fractal, joined"] = lambda: digits_net(drop_path=False)
 designs["fractal, drop-path"] = lambda: digits_net(drop_path=True)
-for name, make in designs.items():
-    print(f"{name:20s}{sum(w.numel() for w in make().parameters()):7,d} parameters")
+parameters = {name: sum(w.numel() for w in make().parameters()) for name, make in designs.items()}
+for name, number in parameters.items():
+    print(f"{name:20s}{number:7,d} parameters")
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 losses = {}  # of each design and column, one for each seed
 
 
@@ -542,24 +578,25 @@ for name in designs:
 for name, values in losses.items():
     print(f"{name:27s} training loss {Summary(tuple(values))}")
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 for row, (name, values) in enumerate(losses.items()):
     colour = plots.BLUE if "plain" in name else plots.RED if "joined" in name else plots.GREEN
     ax.plot(values, [row] * 3, "o", color=colour, alpha=0.7, mec="white", ms=8)
     ax.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, lw=2.5)
-ax.set_yticks(range(len(losses)), list(losses))
+labels = [f"{name}: {parameters[name] / 1e3:.0f} k parameters" if name in parameters else name for name in losses]
+ax.set_yticks(range(len(losses)), labels)
 ax.invert_yaxis()
 ax.set(
     xscale="log",
     xlabel="cross-entropy on 200 training images, natural logarithm (chance: 2.3)",
-    title=f"After {EPOCHS} epochs the joined fractal leads the plain net as deep",
 )
+plots.title(fig, f"After {EPOCHS} epochs the joined fractal has less loss than the plain net as deep")
 ax.xaxis.set_major_formatter("{x:g}")
 ax.grid(axis="x", alpha=0.25)
 plt.show()
 
-# %%
+# %% jupyter={"source_hidden": true}
 deepest = losses[f"plain, depth {5 * 2 ** (COLUMNS - 1)}"]
 joined_losses, dropped_losses = losses["fractal, joined"], losses["fractal, drop-path"]
 assert all(fractal < plain for fractal, plain in zip(joined_losses, deepest))
@@ -567,173 +604,278 @@ print("in every seed the joined fractal has less loss than the plain net that is
 if FAST:
     assert all(np.mean(deepest) > 2 * np.mean(losses[f"plain, depth {d}"]) for d in (5, 10))
     assert np.mean(deepest) > 2 * np.mean(joined_losses)
-    print(
-        "on average the plain net of 20 layers has over twice the loss of 5, of 10, "
-        "and of the fractal"
-    )
+    print("on average the plain net of 20 layers has over twice the loss of 5, of 10, and of the fractal")
     assert min(dropped_losses) > max(joined_losses)
     print("and drop-path has, after so few steps, more loss than the same net without it")
 alone, with_drop = losses["  its column 1, joined"], losses["  its column 1, drop-path"]
 assert min(alone) > max(joined_losses) and max(with_drop) < min(alone)
 print("cut out, column 1 is of little use; with drop-path it is of more, in every seed")
 
+# %% [markdown]
+# What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the
+# fractal of the same depth does not. (The fractal has more parameters; the labels say how many.) What it does not show:
+# that depth is *good* for anything. The fractal contains a network of depth 5, which learns these digits as well; and
+# whether its short paths help by carrying the gradient, we have not measured. But the fractal is not simply that short
+# network: cut out, column 1 can do little, so the columns lean on each other.
+#
+# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026: the plain
+# network of 20 layers caught up (training loss 0.0029 ± 0.0005), the one of 40 did not (1.04 ± 0.08), and the joined
+# fractal of 40 layers did (0.0006 ± 0.0001).
+#
+# ## 1.9 Experiment: drop-path, by test error
+#
+# Drop-path is a **regularizer**, so a training loss cannot judge it: above, it has more of it. The paper's evidence is
+# the *test* error, most of all where there are few images (Table 1, CIFAR-100 without augmentation). The paper adds
+# drop-path and **dropout** (0, 10, 20, 30 and 40 % from the first block to the last) together; our nets have no
+# dropout.
+
+# %% jupyter={"source_hidden": true}
+kinds = {
+    "20 layers": "20 layers",
+    "with drop-path and dropout": "20 layers with drop-path and dropout",
+    "of that, the deepest column": "20 layers with drop-path and dropout, deepest column alone",
+}
+sets = {
+    "CIFAR-100": "error on CIFAR-100, no augmentation",
+    "CIFAR-100++": "error on CIFAR-100++, more heavily augmented",
+    "CIFAR-10": "error on CIFAR-10, no augmentation",
+    "CIFAR-10++": "error on CIFAR-10++, more heavily augmented",
+}
+display(ledger.check("fractalnet", where="Table 1, errors").grid(kinds, sets))
 
 # %% [markdown]
-# What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the fractal
-# of the same depth does not. What it does not show is that depth is *good* for anything: the fractal contains a network of
-# depth 5, which learns these digits as well, and its mean lets the gradient in by short paths. It is not simply that
-# short network either: cut out, column 1 can do little, so the columns lean on each other. That is the laziness
-# which drop-path is made against, and with it the column stands better alone. But drop-path needs time. Each column alone
-# gets a sixth of the batches, and after so few steps its whole network is behind. In the paper it trains for 400 epochs.
-#
-# Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026, 25 minutes
-# beside other work: with more training the plain network of 20 layers caught up (training loss 0.0029 ± 0.0005), the
-# one of 40 did not (1.04 ± 0.08), and the joined fractal of 40 layers did (0.0006 ± 0.0001). Drop-path came to 0.14 ±
-# 0.02 for the whole and 0.073 ± 0.004 for column 1, but its column of 40 layers, alone, stayed at 1.80 ± 0.03. So the
-# paper's most surprising claim, that this column is nearly as good as the whole, was *not* seen here, in a tenth of its
-# epochs and on other images.
+# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, until the training loss is near zero.
+# Does drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control
+# is the plain network of 8 layers, trained by itself.
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+FEW, LONG = 100, (200 if FAST else 800)
+few = grey._replace(train_x=grey.train_x[:FEW], train_y=grey.train_y[:FEW])
+
+
+def test_error(net):
+    """Percent wrong, with batch norm's statistics taken anew from the training images, all paths joined.
+
+    Its running averages are those of other inputs, for a column that rarely ran alone.
+    """
+    net.drop_path = False  # a plain net has none to switch off
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average
+    net.train()
+    with torch.no_grad():
+        net(few.train_x)
+    return 100 - 100 * accuracy(net, few.test_x, few.test_y)
+
+
+errors = {}
+for name in ("plain", "joined", "drop-path"):
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        net = digits_net(name == "drop-path", columns=3, blocks=2)
+        net = net.column(3) if name == "plain" else net
+        fit(net, few, epochs=LONG, lr=0.1, batch_size=50, seed=seed, evaluate=False, show=not FAST)
+        whole = "plain, 8 layers" if name == "plain" else f"{name}: the whole"
+        errors.setdefault(whole, []).append(test_error(net))
+        for n in () if name == "plain" else (1, 3):
+            errors.setdefault(f"{name}: column {n} alone", []).append(test_error(net.column(n)))
+for name, values in errors.items():
+    print(f"{name:27s} test error {Summary(tuple(values), '%')}")
+plots.seeds(errors, "With drop-path each column is good alone", "test error, % (chance: 90)")
+
+# %% jupyter={"source_hidden": true}
+for n in (1, 3):
+    name = f": column {n} alone"
+    assert max(errors["drop-path" + name]) < min(errors["joined" + name])
+    assert min(errors["joined" + name]) > 40 > max(errors["drop-path" + name])
+print("cut out of the joined net a column is wrong on over 40 %; with drop-path on less, in every seed")
+
+# %% [markdown]
+# What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are
+# of little use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same
+# depth that was trained by itself, and comes near the whole: the paper's most surprising claim. What it does *not* show
+# is the paper's gain for the whole network: with and without drop-path, its errors lie within each other's spread.
+# Digits are not CIFAR-100, and we have no dropout.
 #
 # ## Questions for hour 1
 #
-# 1. A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $p_C$. What do short paths do for training
-#    in each of them, and what is different at the join?
-# 2. Drop-path's join is a mean over the living. What would dropout's way (divide by $n$, scale by $1/(1-p)$) change for
-#    a join of two inputs, when one is dropped?
-# 3. Could 38.6 million be right, and the text of the paper incomplete? What would you have to know to decide?
+# 1. (★★) A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $p_C$. What do short paths do
+#    for training in each of them, and what is different at the join?
+# 2. (★★) Drop-path's join is a mean over the living. What would dropout's way (divide by $n$, scale by $1/(1-p)$)
+#    change for a join of two inputs, when one is dropped?
+# 3. (★) Could 38.6 million be right, and the text of the paper incomplete? What would you have to know to decide?
 #
+# <details><summary>Answers for the facilitator</summary>
+#
+# 1. In both, the gradient reaches early layers over few convolutions. A residual join is a sum with an identity: it can
+#    pass its input on unchanged, and its values can grow with depth. A mean does not grow, and each path has a
+#    convolution.
+# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, 0.59 for the paper's $p$: the
+#    right expectation, but another size in each draw.
+# 3. The authors' own program, or the number of parameters of each layer. A program by others can share their reader's
+#    slip.
+#
+# </details>
+
+# %% [markdown]
 # # Hour 2: MEC, a convolution with a smaller buffer
 #
 # ## 2.1 What im2col repeats
 #
-# Week 1 turned a convolution into one matrix product by **im2col**: every window of the image is written out. It costs
-# memory, and the paper of this hour, MEC (arXiv 1706.06873), asks how much of that is needed. Its notation, which is ours
-# from here on: images $I$ of shape $i_n \times i_h \times i_w \times i_c$ (batch, height, width, channels; the channels
+# Week 1 turned a convolution into one matrix product by **im2col**: it writes out every window of the image. That costs
+# memory. How much of it is needed? MEC (arXiv 1706.06873) needs about a third
+# of it for 3x3 filters with stride 1.
+#
+# Its notation: images $I$ of shape $i_n \times i_h \times i_w \times i_c$ (batch, height, width, channels; the channels
 # lie side by side in memory), a kernel $K$ of $k_h \times k_w \times i_c \times k_c$, strides $s_h$ and $s_w$, no padding
-# (pad the image before). The output $O$ has
+# (pad the image before). The output has
 #
 # $$o_h = \left\lfloor \frac{i_h - k_h}{s_h} \right\rfloor + 1, \qquad o_w = \left\lfloor \frac{i_w - k_w}{s_w} \right\rfloor + 1.$$
 #
-# The paper's example: one image of 7x7, one channel, a 3x3 kernel, stride 1. Ours is a digit without its last row and column.
+# **Your turn.** Write im2col's loop: window $(h, w)$ begins at row $s_h h$ and column $s_w w$.
+
 
 # %%
 def im2col(x, k_h, k_w, s_h, s_w):
     """Each window as a row: (n, i_h, i_w, c) -> (n, o_h, o_w, k_h * k_w * c)."""
     n, i_h, i_w, c = x.shape
     o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
-    rows = np.empty((n, o_h, o_w, k_h * k_w * c), x.dtype)
+    rows = np.zeros((n, o_h, o_w, k_h * k_w * c), x.dtype)
     for h, w in np.ndindex(o_h, o_w):
+        # BEGIN SOLUTION, 3 minutes: cut window (h, w) out of all images of the batch; .reshape(n, -1) makes rows
         window = x[:, s_h * h : s_h * h + k_h, s_w * w : s_w * w + k_w]
         rows[:, h, w] = window.reshape(n, -1)
+        # END SOLUTION
     return rows
 
 
-digit = digits.train_x[1, 0, :7, :7].double().numpy()[None, :, :, None]
+# %%
+digit = digits.train_x[1, 0, :7, :7].double().numpy()[None, :, :, None]  # the paper's example: 7x7
 windows = im2col(digit, 3, 3, 1, 1)
+course.expect(windows, mec.im2col(digit, (3, 3), (1, 1)))
 print(f"image {digit.shape} -> windows {windows.shape}: {windows.size} numbers from {digit.size}")
-assert windows.reshape(25, 9).size == 225
 
 # %% [markdown]
-# Look at two windows, one above the other. The lower one has lost the first row of the upper one and gained a row below;
-# two of its three rows were in the upper window already. In the order in which im2col writes them (row by row, channels
-# innermost), those two rows are **one run of six numbers**, once at the end of the upper window and once at the start of
-# the lower one. im2col writes the run twice.
+# *Think first:* compare a window with the one below it. How many of its nine numbers does im2col write a second time, and
+# where do they lie in the two rows?
 
-# %%
+# %% jupyter={"source_hidden": true}
 upper, lower = windows[0, 2, 2], windows[0, 3, 2]
 assert np.array_equal(upper[3:], lower[:6])
 print("upper window ", "".join(f"{value:6.2f}" for value in upper))
 print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 
-
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Six, two of its three rows. In the order in which im2col writes them (row by row, channels innermost) they are **one run
+# of six numbers**, at the end of the upper window and at the start of the lower one.
+#
+# </details>
+#
 # ## 2.2 Lower the width, keep the height
 #
 # So do not write windows. Write **strips**: for each output column $w$ the part of the image that is as wide as the
-# kernel and as *high as the image*, row after row. That is the lowered matrix $L$, Algorithm 1 of the paper (here $h$
-# runs over the rows of the image):
+# kernel and as *high as the image*, row after row. That is the lowered matrix $L$ (Algorithm 1):
 #
-# $$L[n,\, w,\, h,\, 0{:}k_w,\, 0{:}i_c] \;=\; I[n,\, h,\, s_w w : s_w w + k_w,\, 0{:}i_c],
-#   \qquad L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
+# $$L[n,\, w,\, :] \;=\; I[n,\; 0{:}i_h,\; s_w w : s_w w + k_w,\; 0{:}i_c] \text{ as one row}, \qquad
+#   L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
 #
-# Each strip contains all windows of its output column. The one of output row $h$ begins at image row $s_h h$, which is
-# place $s_h h \cdot k_w i_c$ of the strip, and goes on for $k_h k_w i_c$ numbers. Hence row $h$ of the output is, with
-# $K$ as a matrix,
-#
-# $$O[n, h, w, :] \;=\; L\big[n, w,\; s_h h\, k_w i_c : s_h h\, k_w i_c + k_h k_w i_c\big] \cdot
-#   K_{(k_h k_w i_c) \times k_c} .$$
+# **Your turn.** Make the strips. Nothing has been cut in the height.
+
 
 # %%
 def lower_strips(x, k_w, s_w):
     """Algorithm 1: (n, i_h, i_w, c) -> L of shape (n, o_w, i_h * k_w * c)."""
     n, i_h, i_w, c = x.shape
     o_w = (i_w - k_w) // s_w + 1
-    L = np.empty((n, o_w, i_h * k_w * c), x.dtype)
+    L = np.zeros((n, o_w, i_h * k_w * c), x.dtype)
     for w in range(o_w):
+        # BEGIN SOLUTION, 3 minutes: the strip of output column w
         L[:, w] = x[:, :, s_w * w : s_w * w + k_w].reshape(n, -1)
+        # END SOLUTION
     return L
 
 
+# %%
+L = lower_strips(digit, 3, 1)
+course.expect(L, mec.lower(digit, 3, 1))
+print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windows.size}")
+
+# %% [markdown]
+# A strip contains all windows of its output column, and the windows overlap in it. The window of output row $h$ begins at
+# image row $s_h h$. **Your turn.** At which place of the strip is that? It goes on for $k_h k_w i_c$ numbers.
+
+
+# %%
 def windows_of_row(L, h, kernel_shape, s_h):
     """The windows of output row h, where they lie in L: (n, o_w, k_h * k_w * c), no copy."""
     k_h, k_w, c, _ = kernel_shape
+    begin = 0
+    # BEGIN SOLUTION, 2 minutes: how many numbers of the strip stand before image row s_h * h?
     begin = s_h * h * k_w * c
+    # END SOLUTION
     return L[:, :, begin : begin + k_h * k_w * c]
 
 
-L = lower_strips(digit, 3, 1)
-print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windows.size}")
-assert L.size == 105
+# %%
 for h in range(5):
-    assert np.array_equal(windows_of_row(L, h, (3, 3, 1, 1), 1), windows[:, h])
+    course.expect(windows_of_row(L, h, (3, 3, 1, 1), 1), windows[:, h])
+print("each of im2col's windows lies in a strip")
 
-# %% tags=["figure-lowering"]
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 4.9), layout="constrained", width_ratios=[7, 9, 21])
-plots.title(fig, "105 numbers in place of 225: the five windows of a column overlap in one strip")
+# %% jupyter={"source_hidden": true} tags=["figure-lowering"]
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 4.6), layout="constrained", width_ratios=[7, 9, 21])
+plots.title(fig, "105 numbers in place of 225: what im2col writes twice, a strip has once")
 axes[0].imshow(digit[0, :, :, 0])
 axes[0].add_patch(plt.Rectangle((1.5, -0.5), 3, 7, fill=False, ec=plots.ORANGE, lw=3))
-axes[0].set(xlabel="image, 7 x 7;\nframed:\nthe strip w = 2", xticks=range(7), yticks=range(7))
+axes[0].add_patch(plt.Rectangle((1.6, 2.5), 2.8, 2, fill=False, ec=plots.BLUE, lw=2.5))
+axes[0].set(xlabel="image, 7 x 7\norange: strip w = 2", xticks=range(7), yticks=range(7))
 axes[1].imshow(windows.reshape(25, 9))
+for row, left in ((12, 2.5), (17, -0.5)):  # windows (2, 2) and (3, 2)
+    axes[1].add_patch(plt.Rectangle((left, row - 0.5), 6, 1, fill=False, ec=plots.BLUE, lw=2.5))
 axes[1].set(xlabel="im2col: 25 windows of 9", xticks=range(0, 9, 2), yticks=range(0, 25, 5))
 axes[1].set_ylabel("window (h, w), number 5 h + w")
 axes[2].imshow(L[0])
 axes[2].add_patch(plt.Rectangle((-0.5, 1.5), 21, 1, fill=False, ec=plots.ORANGE, lw=3))
-for h in range(5):
-    y = 6 + 2.6 * h
-    axes[2].plot([3 * h - 0.4, 3 * h + 8.4], [y, y], color=plots.BLUE, lw=4)
-    axes[2].text(
-        3 * h + 4, y + 0.3, f"windows of output row {h}", ha="center", va="top", fontsize=8
-    )
-axes[2].set(xlabel="MEC: 5 strips of 21; blue: which columns are read")
+axes[2].add_patch(plt.Rectangle((8.5, 1.6), 6, 0.8, fill=False, ec=plots.BLUE, lw=2.5))
+for h, y in ((2, 6), (3, 8.6)):
+    axes[2].plot([3 * h - 0.4, 3 * h + 8.4], [y, y], color=plots.GREY, lw=4)
+    axes[2].text(3 * h + 4, y + 0.3, f"window ({h}, 2)", ha="center", va="top", fontsize=8)
+axes[2].set(xlabel="MEC: 5 strips of 21; blue: the same six numbers in all three")
 axes[2].set_ylabel("strip w", loc="top")
-axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(18.5, -0.5))
+axes[2].set(xticks=range(0, 21, 3), yticks=range(5), ylim=(10.2, -0.5))
 axes[2].spines["left"].set_visible(False)
+plots.alt(
+    fig,
+    "Three panels. The 7 by 7 image with one strip of three columns framed, and two rows of it framed in blue. "
+    "im2col's 25 rows of nine numbers: the blue numbers stand in two of them. MEC's five strips of 21 numbers: they "
+    "stand there once, and windows (2, 2) and (3, 2) overlap in them.",
+)
 plt.show()
 
 
 # %% [markdown]
 # ## 2.3 Two ways to multiply
 #
-# What is left is $o_h$ matrix products of overlapping parts of $L$ with one and the same $K$. Algorithm 2 of the paper has
-# two ways to do them.
+# What is left is one matrix product for each output row, all with the same $K$ as a matrix:
 #
-# - **Solution A.** For each $h$ one product over the whole batch: $(i_n o_w) \times (k_h k_w i_c)$ times
-#   $(k_h k_w i_c) \times k_c$. Few and large products, but their results lie in the order $h, n, w, c$, so a pass that brings
-#   them into the order $n, h, w, c$ comes behind. ($L$ is no longer needed by then and can be its buffer.)
-# - **Solution B.** For each image and each $h$ one product of $o_w$ rows, written to its final place. $i_n$ times as
-#   many products, each of them smaller, nothing to reorder.
+# $$O[n, h, w, :] \;=\; L\big[n, w,\; s_h h\, k_w i_c : s_h h\, k_w i_c + k_h k_w i_c\big] \cdot
+#   K_{(k_h k_w i_c) \times k_c}$$
 #
-# The paper takes A where the output is at most some $T$ wide (about 100 on GPUs): there the products of B would be
-# small. It also asks that the output fits into $L$ (this second condition we have from memory).
+# Algorithm 2 of the paper has two ways to do them. **Solution A**: for each $h$ one product over the whole batch. The
+# products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order
+# $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
+# products, and nothing is reordered. The paper takes A where the output is narrow (up to about 100 on GPUs).
+
 
 # %%
 def solution_a(x, K, s_h, s_w):
     """o_h products over the batch, (h, n, w, c), then reordered to (n, h, w, c)."""
     L, matrix = lower_strips(x, K.shape[1], s_w), K.reshape(-1, K.shape[3])
     o_h = (x.shape[1] - K.shape[0]) // s_h + 1
-    by_row = np.stack(
-        [windows_of_row(L, h, K.shape, s_h).reshape(-1, len(matrix)) @ matrix for h in range(o_h)]
-    )
-    return by_row.reshape(o_h, len(x), L.shape[1], -1).swapaxes(0, 1)
+    by_row = np.stack([windows_of_row(L, h, K.shape, s_h) @ matrix for h in range(o_h)])
+    return by_row.swapaxes(0, 1)
 
 
 def solution_b(x, K, s_h, s_w):
@@ -746,6 +888,7 @@ def solution_b(x, K, s_h, s_w):
     return out
 
 
+# %% jupyter={"source_hidden": true}
 def by_im2col(x, K, s_h, s_w):
     """One product over all windows."""
     return im2col(x, *K.shape[:2], s_h, s_w) @ K.reshape(-1, K.shape[3])
@@ -757,15 +900,10 @@ def by_torch(x, K, s_h, s_w):
     return F.conv2d(x, K, stride=(s_h, s_w)).permute(0, 2, 3, 1).numpy()
 
 
-# %% [markdown]
-# All of them against `conv2d`, in double precision: kernels of 1 to 4 rows and columns, strides of 1 to 4 each way, two
-# sizes of image (with and without a rest that the stride does not reach), a batch of two, three channels.
-
-# %%
 cases = 0
 for i_h, i_w in ((7, 7), (9, 6)):
     x = rng.standard_normal((2, i_h, i_w, 3))
-    for k_h, k_w, s_h, s_w in product(range(1, 5), repeat=4):
+    for k_h, k_w, s_h, s_w in product(range(1, 5), range(1, 4), range(1, 5), range(1, 3)):
         K = rng.standard_normal((k_h, k_w, 3, 2))
         expected = by_torch(x, K, s_h, s_w)
         for convolution in (by_im2col, solution_a, solution_b):
@@ -774,14 +912,19 @@ for i_h, i_w in ((7, 7), (9, 6)):
 print(f"{cases} convolutions: im2col, Solution A and Solution B are torch's conv2d")
 
 # %% [markdown]
-# Is nothing copied for the products? The rows that are multiplied do not lie side by side: between the end of one and
-# the start of the next there is the rest of a strip. But BLAS, the library behind `@`, does not ask for that. It wants
-# the address of the first number and the **leading dimension**, the distance from the start of a row to that of the
-# next. For output row $h$ the address is that of $L$ plus $s_h h\, k_w i_c$ numbers, and the leading dimension is
-# $i_h k_w i_c$, whatever part of the strip is read. So a slice of $L$ is enough, and no copy is made.
-# `studylib.mec.overlapping_rows` makes all $o_h$ of these views at once, as one array whose matrices overlap:
+# *Think first:* the rows that are multiplied do not lie side by side: between the end of one and the start of the next
+# lies the rest of a strip. Must they be copied for BLAS, the library behind `@`?
+#
+# <details><summary>Answer</summary>
+#
+# No. BLAS wants the address of the first number and the **leading dimension**, the distance from the start of a row to
+# that of the next. For output row $h$ the address is that of $L$ plus $s_h h\, k_w i_c$ numbers, and the leading
+# dimension is $i_h k_w i_c$. The folded cell shows it on NumPy's strides. `studylib.mec` computes that
+# way, and section 2.4 measures that it allocates nothing more.
+#
+# </details>
 
-# %%
+# %% jupyter={"source_hidden": true}
 x, K = rng.standard_normal((2, 9, 8, 3)), rng.standard_normal((3, 2, 3, 4))
 L = mec.lower(x, K.shape[1], 1)
 rows = mec.overlapping_rows(L, K.shape, height=7, stride=1)
@@ -798,19 +941,42 @@ for convolution in (mec.solution_a, mec.solution_b, mec.mec_conv2d, mec.im2col_c
 # %% [markdown]
 # ## 2.4 Memory: as a formula, as a size, as measured
 #
-# The parameters, $k_h k_w i_c k_c$, and the multiply-adds, $i_n o_h o_w$ times as many, are those of the convolution,
-# unchanged. What differs is the buffer, in numbers:
-#
-# $$\text{im2col: } i_n\, o_h\, o_w\, k_h\, k_w\, i_c \qquad\qquad \text{MEC: } i_n\, o_w\, i_h\, k_w\, i_c$$
-#
-# $$\text{saved: } i_n\, i_c\, o_w\, k_w\, (o_h k_h - i_h)
-#   \;=\; i_n\, i_c\, o_w\, k_w\, (i_h - k_h) \left( \frac{k_h}{s_h} - 1 \right) \text{ where } s_h \text{ divides } i_h - k_h$$
-#
-# The last bracket says it all: in an image that is higher than the kernel, MEC saves if, and only if, the kernel is
-# higher than the stride. Where the stride leaves a rest, only the first form holds: a kernel that is not higher than
-# the stride saves nothing then either, and one that is may save nothing too. Checked on 1800 shapes:
+# Parameters and multiply-adds are those of the convolution, unchanged. What differs is the buffer. **Your turn.** How
+# many numbers does each of the two matrices hold?
+
 
 # %%
+def buffers(i_n, i_h, i_c, k_h, k_w, o_h, o_w):
+    """Numbers in im2col's matrix, and in MEC's."""
+    # BEGIN SOLUTION, 2 minutes: all windows; all strips. Sections 2.1 and 2.2 have the shapes
+    return i_n * o_h * o_w * k_h * k_w * i_c, i_n * o_w * i_h * k_w * i_c
+    # END SOLUTION
+
+
+# %%
+course.expect(buffers(1, 7, 1, 3, 3, 5, 5), (225, 105))
+for k, s in ((3, 1), (3, 2), (3, 3), (2, 3)):
+    o = (12 - k) // s + 1
+    large, small = buffers(2, 12, 4, k, 3, o, 9)
+    shape = (2, 12, 11, 4)
+    course.expect((large, small), (im2col(np.zeros(shape), k, 3, s, 1).size, lower_strips(np.zeros(shape), 3, 1).size))
+    print(f"kernel of height {k}, stride {s}: im2col {large:5d} numbers, MEC {small}")
+
+# %% [markdown]
+# *Think first:* for which kernels and strides does MEC save nothing?
+#
+# <details><summary>Answer</summary>
+#
+# Subtract, and put in $o_h$. Where $s_h$ divides $i_h - k_h$, what is saved is
+#
+# $$i_n\, i_c\, o_w\, k_w\, (o_h k_h - i_h) \;=\; i_n\, i_c\, o_w\, k_w\, (i_h - k_h) \left( \frac{k_h}{s_h} - 1 \right)$$
+#
+# So in an image that is higher than the kernel, MEC saves if, and only if, the kernel is higher than the stride. (Where
+# the stride leaves a rest, a kernel that is not higher than the stride saves nothing either, and a higher one may not.)
+#
+# </details>
+
+# %% jupyter={"source_hidden": true}
 checked = divides = 0
 for i_h, k_h, s_h, k_w, c in product(range(5, 17), range(1, 6), range(1, 6), (1, 2, 3), (1, 4)):
     image, kernel, stride = (2, i_h, 11, c), (k_h, k_w, c, 8), (s_h, 2)
@@ -824,20 +990,14 @@ for i_h, k_h, s_h, k_w, c in product(range(5, 17), range(1, 6), range(1, 6), (1,
     assert saved <= 0 or k_h > s_h
     checked += 1
 print(f"{checked} shapes, in {divides} of them the stride divides: the formulas hold")
-x = np.zeros((2, 12, 11, 4))
-for k_h, s_h in ((3, 1), (3, 2), (3, 3), (2, 3)):
-    windows, strips = im2col(x, k_h, 3, s_h, 1), lower_strips(x, 3, 1)
-    print(f"height {k_h}, stride {s_h}: im2col {windows.size:5d} numbers, MEC {strips.size}")
-
 
 # %% [markdown]
-# Now on layers of real networks. The paper's benchmark has twelve, cv1 to cv12. **We have this list from memory and
-# could not verify it**; take it as twelve realistic layers. Each formula is asserted against the size of the array that
-# is really made, and against the **peak of the memory** while the convolution runs, less the output: it may be at most
-# 50 kB more. `tracemalloc` sees every array that NumPy allocates (but not BLAS's own small work space, nor torch's
-# memory). 4-byte floats, one image.
+# Now on twelve layers of the sizes that networks of that time had, in 4-byte floats, one image. (The paper's benchmark
+# has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the array that is
+# really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 def peak_bytes(convolution, *arguments):
     """The most that was allocated at a time during a call, less its result."""
     with threadpool_limits(1):
@@ -876,7 +1036,7 @@ for layer in mec.LAYERS:
     for expected, found in zip(formula[layer], measured[layer]):
         assert expected <= found < expected + 50_000  # and the small change of Python itself
 
-# %%
+# %% jupyter={"source_hidden": true}
 print(f"{'':6s}{'input':>13s}{'kernel':>9s}{'stride':>8s}{'im2col, MB':>12s}{'MEC, MB':>9s}{'ratio':>8s}")
 for layer, (large, small) in formula.items():
     shape = f"{layer.height}x{layer.width}x{layer.channels}"
@@ -884,24 +1044,25 @@ for layer, (large, small) in formula.items():
     print(f"{layer.name:6s}{shape:>13s}{kernel:>9s}{layer.stride:8d}", end="")
     print(f"{large / 1e6:12.1f}{small / 1e6:9.1f}{large / small:8.2f}")
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 for layer, found in measured.items():
     more = [f"{(peak - buffer) / 1e3:.1f} kB" for peak, buffer in zip(found, formula[layer])]
     print(f"{layer.name:6s}measured peak above the buffer:  im2col {more[0]:>8s}   MEC {more[1]:>8s}")
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), layout="constrained", width_ratios=[3, 2])
 large_mb, small_mb = (np.array(side) / 1e6 for side in zip(*formula.values()))
 y = np.arange(len(formula))
-axes[0].barh(y - 0.2, large_mb, 0.4, color=plots.ORANGE, label="im2col")
-axes[0].barh(y + 0.2, small_mb, 0.4, color=plots.BLUE, label="MEC")
 image_mb = [4e-6 * math.prod(layer.image) for layer in formula]
+axes[0].hlines(y, small_mb, large_mb, color=plots.GREY, lw=1)
+axes[0].plot(large_mb, y, "s", color=plots.ORANGE, ms=6, label="im2col")
+axes[0].plot(small_mb, y, "o", color=plots.BLUE, ms=6, label="MEC")
 axes[0].plot(image_mb, y, "|", color=plots.BLACK, ms=12, mew=2, label="the image itself")
 axes[0].set_yticks(y, [layer.name for layer in formula])
 axes[0].invert_yaxis()
-axes[0].set(
-    xscale="log", xlabel="buffer, MB (one image)", title="MEC's buffer is the smaller one"
-)
+axes[0].set(xscale="log", xlabel="buffer, MB (one image)", title="MEC's buffer is the smaller one")
+axes[0].xaxis.set_major_formatter("{x:g}")
+axes[0].grid(axis="x", alpha=0.25)
 axes[0].legend(fontsize=8)
 for k, marker in zip((3, 5, 7, 11), plots.MARKERS):
     ratios = []
@@ -912,29 +1073,33 @@ for k, marker in zip((3, 5, 7, 11), plots.MARKERS):
         assert (ratios[-1] > 1) == (k > s)
     axes[1].plot(range(1, 8), ratios, marker + "-", label=f"{k} x {k}", ms=5, lw=1.2)
 axes[1].axhline(1, color=plots.GREY, lw=1, ls="--")
-axes[1].set(
-    xlabel="stride", ylabel="im2col / MEC", yscale="log", title="... while kernel > stride"
-)
+axes[1].set(xlabel="stride", ylabel="im2col / MEC", yscale="log", title="... while kernel > stride")
 axes[1].set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
 axes[1].minorticks_off()
 axes[1].legend(fontsize=8, title="kernel")
 plt.show()
 
 # %% [markdown]
+# Below the dashed line MEC *costs* memory: with $k_h < s_h$ no window reads some of the image's rows, and the strips
+# carry them along. For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 a third, not a ninth, because the
+# repetition *across* stays.
+#
 # ## 2.5 Where it saves nothing
 #
-# Below the dashed line MEC *costs* memory: with $k_h < s_h$ there are image rows that no window reads, and the strips
-# carry them along. On the line, with $k_h = s_h$, it saves nothing. Two cases of that are worth remembering:
+# *Think first:* most of the arithmetic of week 1's MobileNet is in 1x1 convolutions. What do the two matrices hold there?
 #
-# - **1x1 convolutions**, most of the arithmetic of week 1's MobileNet. With stride 1 im2col is a copy of the image, MEC is the
-#   same copy, and neither is needed: the image is a matrix already.
-# - **Patch embeddings**, where the stride equals the kernel. Nothing overlaps, and nothing is repeated.
+# <details><summary>Answer</summary>
 #
-# For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 MEC needs a third of it, not a ninth. The
-# repetition *across* (in the width) stays. Libraries also have convolutions that need no buffer at all, at the price of
-# code for each processor.
+# With stride 1, im2col's is a copy of the image. MEC's has the same numbers with height and width exchanged. Neither is needed, for
+# the image is a matrix already. Patch embeddings, where the stride equals the kernel, save nothing either: no windows
+# overlap.
+#
+# </details>
 
-# %%
+# %% jupyter={"source_hidden": true}
+image = rng.standard_normal((1, 4, 5, 3))
+assert np.array_equal(im2col(image, 1, 1, 1, 1), image)
+assert np.array_equal(lower_strips(image, 1, 1).reshape(1, 5, 4, 3), image.swapaxes(1, 2))
 for name, image, kernel, s in (
     ("1x1, stride 1", (1, 14, 14, 512), (1, 1, 512, 512), 1),
     ("1x1, stride 2 (ResNet's shortcut)", (1, 56, 56, 256), (1, 1, 256, 512), 2),
@@ -943,24 +1108,19 @@ for name, image, kernel, s in (
     ("3x3, stride 1", (1, 58, 58, 64), (3, 3, 64, 64), 1),
 ):
     large, small = (f(image, kernel, (s, s)) for f in (mec.im2col_elements, mec.mec_elements))
-    print(
-        f"{name:35s} im2col {large / math.prod(image):5.2f} images, "
-        f"MEC {small / math.prod(image):5.2f}"
-    )
+    print(f"{name:35s} im2col {large / math.prod(image):5.2f} images, MEC {small / math.prod(image):5.2f}")
     assert (small < large) == (kernel[0] > s)
-
 
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
-# The paper reports that MEC is also faster, since less memory is written and read. It could come out either way: its
-# products are smaller, one for each row of the output, and each of them reads the whole kernel $K$ again.
-# `studylib.mec` has a MEC that is made to be fast (Numba gathers the strips, one batched product of the overlapping
-# views), and im2col written in the same way, so that the two differ in nothing else. Beside them stands torch's
-# `conv2d`, which may choose its own algorithm and layout. All on one core, the best of several runs, on **your**
-# machine. Nothing here checks the times.
+# The paper reports that MEC is faster, too, since less memory is written and read. But its products are smaller, one for
+# each output row, and each of them reads the whole kernel again. *Vote first:* in how many of the twelve layers is MEC
+# ahead on your machine? `studylib.mec` has MEC and im2col in the same style, so that they differ in nothing else. torch's
+# `conv2d` may choose its own algorithm and layout. All on one core, the best of several runs. Nothing checks the times.
 
-# %% tags=["nbval-ignore-output"]
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
     """Seconds of the fastest of several calls."""
     seconds = []
@@ -992,7 +1152,7 @@ print(f"{'':6s}{'MEC':>10s}{'conv2d':>12s}{'MEC / im2col':>15s}")
 for (layer, (large, small)), (fast, slow, own) in zip(formula.items(), times.values()):
     print(f"{layer.name:6s}{fast / slow:10.2f}{own / slow:12.2f}{small / large:15.2f}")
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
 relative = np.array([(m / i, t / i) for m, i, t in times.values()])
 ax.bar(np.arange(12) - 0.2, relative[:, 0], 0.4, color=plots.BLUE, label="MEC")
@@ -1000,14 +1160,15 @@ own = relative[:, 1]
 ax.bar(np.arange(12) + 0.2, own, 0.4, color=plots.GREEN, hatch="//", label="torch's conv2d")
 ax.axhline(1, color=plots.ORANGE, lw=2, label="im2col")
 ax.set_xticks(range(12), times)
+ahead, behind = (relative[:, 0] < 0.95).sum(), (relative[:, 0] > 1.05).sum()
 ax.set(
     ylabel="time, im2col = 1",
-    title=f"One core of this machine: MEC is ahead in {(relative[:, 0] < 1).sum()} of 12 layers",
+    title=f"One core: MEC is more than 5 % ahead in {ahead} of 12 layers, behind in {behind}",
 )
 ax.legend()
 plt.show()
 
-# %%
+# %% jupyter={"source_hidden": true}
 for by_mec, by_windows, torchs in answers.values():
     expected = torchs.transpose(0, 2, 3, 1)
     assert np.abs(by_mec - expected).max() < 1e-4 * np.abs(expected).max()
@@ -1016,39 +1177,41 @@ assert all(small < large for large, small in formula.values())
 print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is smaller in each")
 
 # %% [markdown]
-# What this shows: on one machine, in which of these layers the smaller buffer is also less time. Look at the shapes where it is
-# not: small maps with many channels, where a product of a few rows has to read a large $K$. What it does not show: the paper's
-# speeds, which were measured on other processors, with batches, and with MEC's products run side by side. `python -m
-# benchmarks.mec` measures the same on one core and on all, Solutions A and B with it; a run is kept in `benchmarks/results/`.
+# What this shows: in which of these layers the smaller buffer is also less time, on one machine. What it does not show:
+# the paper's speeds, measured on other processors, with batches, and with MEC's products run side by side.
 #
-# Seen once there, one core of an x86 server CPU, November 2026: MEC took 0.62 to 0.94 of im2col's time in seven layers
-# (cv1 to cv4 and cv7 to cv9), 1.12 to 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with
-# 512 filters. conv2d was ahead of MEC in all but cv7. On two cores MEC was ahead of im2col in three layers only (cv3,
-# cv4, cv7), and took 1.58 to 2.23 of its time in the other nine.
+# <details><summary>Seen once: one core and two of an x86 server CPU</summary>
 #
-# ## 2.7 What the paper prints
+# One core, November 2026: MEC took 0.62 to 0.94 of im2col's time in seven layers (cv1 to cv4 and cv7 to cv9), 1.12 to
+# 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with 512 filters. There a product of a few
+# rows reads a large $K$; whether that is the cause we have not measured. conv2d was ahead of MEC in all but cv7. On two
+# cores MEC was ahead in three layers only (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine.
+# `python -m benchmarks.mec` measures it again.
 #
-# The example's numbers come out. The layers and one condition are from memory, and say so.
+# </details>
+#
+# Of the paper, its example comes out. Its tables of times and memory are not in our ledger: we did not have the paper's
+# text, only two independent programs that follow it.
 
-# %%
-display(ledger.check("mec"))
+# %% jupyter={"source_hidden": true}
+display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matrix"]))
 
 
 # %% [markdown]
-# ## 2.8 Theory: depth separation
+# ## 2.7 Theory: depth separation
 #
 # FractalNet makes depth *trainable*. But is there anything that a deep network can do and a shallow one of the same
-# size cannot? Yes, and the proof counts pieces of straight lines. (The construction is Telgarsky's; its statement here
-# is from memory, the counts below are computed.) Take the **tent map** on $[0, 1]$, which two ReLU units make:
+# size cannot? Lecture 5 of Stanford's stats385 asks this, and one of its readings (arXiv 1603.00988) answers for
+# functions that are composed of small parts. Here is a short proof, for one function, by counting pieces of straight
+# lines; the construction is Telgarsky's. Two ReLU units make the **tent map** on $[0, 1]$:
 #
 # $$t(x) = 2 \max(x, 0) - 4 \max\left(x - \tfrac{1}{2},\, 0\right)$$
 #
-# It rises from 0 to 1 and falls back. What does $t(t(x))$ do? While $t$ rises, the outer $t$ runs through its whole
-# tent; while it falls, once more, backwards. Two tents. Each further layer doubles them, so $k$ layers of two units
-# have $2^k$ pieces. We count them on a grid that contains every bend. All numbers on it are fractions whose denominator
-# is a power of two. Floating point holds them exactly, so the count is exact too.
+# It rises from 0 to 1 and falls back. *Think first:* how many tents has $t(t(x))$, and how many straight pieces $k$
+# layers?
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 def relu(x):
     return np.maximum(x, 0)
 
@@ -1071,40 +1234,67 @@ def pieces(y):
     return 1 + np.count_nonzero(np.diff(slopes))
 
 
-for k in (1, 2, 3, 6, 8, 12):
+for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two are exact
     grid = np.arange(2 ** (k + 3) + 1) / 2 ** (k + 3)
     assert pieces(deep(grid, k)) == 2**k
     print(f"{k:2d} layers, {2 * k:2d} units: {pieces(deep(grid, k)):5d} pieces")
 
-
 # %% [markdown]
-# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends once, at $x = -b_j / w_j$, so $g$
-# has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. With one more it can be done:
-# a unit at 0 for the first slope, $2^k$, and one at each bend, which turns the slope around.
+# <details><summary>Answer</summary>
+#
+# While $t$ rises, the outer $t$ runs through its whole tent; while it falls, once more, backwards. Two tents, four
+# pieces. Each further layer doubles them: $k$ layers of two units have $2^k$ pieces.
+#
+# </details>
+#
+# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends once, at $-b_j / w_j$,
+# so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$
+# units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of them change the
+# slope?
+
 
 # %%
-def shallow(x, k):
-    """One layer of 2^k units that is the k-fold tent map on [0, 1]."""
-    bends = np.arange(2**k) / 2**k
-    weights = np.where(np.arange(2**k) % 2, -2.0, 2.0) * 2**k
-    weights[0] = 2**k
-    return relu(x[:, None] - bends) @ weights
+def slopes(k):
+    """a_j of the 2^k units that make the k-fold tent map: its slope is 2^k, then -2^k, ..."""
+    a = np.zeros(2**k)
+    # BEGIN SOLUTION, 4 minutes: the first unit makes the slope 2^k; each other one turns it around
+    a[0] = 2**k
+    a[1::2] = -2 * 2**k
+    a[2::2] = 2 * 2**k
+    # END SOLUTION
+    return a
 
 
+# %%
 for k in (1, 3, 6, 8):
     grid = np.arange(2 ** (k + 3) + 1) / 2 ** (k + 3)
-    assert np.array_equal(shallow(grid, k), deep(grid, k))  # exactly
+    bends = np.arange(2**k) / 2**k
+    course.expect(relu(grid[:, None] - bends) @ slopes(k), deep(grid, k))
     print(f"k = {k}: {2 * k:2d} units in {k} layers, or {2**k:3d} units in one")
 
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.7), layout="constrained", width_ratios=[1, 1, 1.2])
+grid = np.arange(2**10 + 1) / 2**10
+for ax, k in zip(axes, (2, 5)):
+    ax.plot(grid, deep(grid, k), lw=1.2)
+    ax.set(xlabel="x", title=f"{k} layers, {2 * k} units", ylim=(-0.05, 1.05))
+axes[0].set_ylabel("t applied k times to x")
+ks = np.arange(1, 13)
+axes[2].semilogy(2 * ks, 2.0**ks, "o-", label="k layers of two: 2^k", base=2)
+axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", label="one layer of 2k: 2k + 1", base=2)
+axes[2].set(xlabel="units", ylabel="pieces, at most", title="Depth multiplies")
+axes[2].legend(fontsize=8)
+plt.show()
 
 # %% [markdown]
-# "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value lies
-# above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep network is 0, 1, 0,
-# 1, ... A straight piece crosses the height $\frac{1}{2}$ once at most, so a function of $m$ pieces changes sides at most $m$
-# times. How few of the points can such a function get wrong? The claim: $\lceil (2^k - m) / 2 \rceil$. A small dynamic
-# program tries all patterns.
+# "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value
+# lies above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep
+# network is 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces
+# changes sides at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries
+# all patterns.
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 def fewest_mistakes(k, m):
     """Least number of the 2^k + 1 alternating points missed by a pattern of at most m changes."""
     best = {(side, 0): side for side in (0, 1)}  # (side of 1/2, changes so far) -> mistakes
@@ -1125,37 +1315,33 @@ for m in range(1, 2**k + 1):
     assert fewest_mistakes(k, m) == math.ceil((2**k - m) / 2)
 for units in (1, 7, 15, 23, 31):
     wrong = fewest_mistakes(k, units + 1)
-    print(
-        f"one layer of {units:2d} units: at least {wrong:2d} of {2**k + 1} points "
-        "on the wrong side"
-    )
-
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.7), layout="constrained", width_ratios=[1, 1, 1.2])
-grid = np.arange(2**10 + 1) / 2**10
-for ax, k in zip(axes, (2, 5)):
-    ax.plot(grid, deep(grid, k), lw=1.2)
-    ax.set(xlabel="x", title=f"{k} layers, {2 * k} units", ylim=(-0.05, 1.05))
-axes[0].set_ylabel("t applied k times to x")
-ks = np.arange(1, 13)
-axes[2].semilogy(2 * ks, 2.0**ks, "o-", label="k layers of two: 2^k", base=2)
-axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", label="one layer of 2k: 2k + 1", base=2)
-axes[2].set(xlabel="units", ylabel="pieces, at most", title="Depth multiplies")
-axes[2].legend(fontsize=8)
-plt.show()
+    print(f"one layer of {units:2d} units: at least {wrong:2d} of {2**k + 1} points on the wrong side")
 
 # %% [markdown]
-# So with half the units that it would need, one layer is wrong on about a quarter of the points, wherever it puts its
-# bends. What this shows: there are functions for which depth saves exponentially many units. What it does not show:
-# that the functions we want to learn are of this kind, or that training finds such weights. Trainability is what the
-# first hour was about; question 4 brings the two together.
+# With half the units that it would need, one layer is wrong on about a quarter of the points, wherever it puts its bends.
+# What this shows: there are functions for which depth saves exponentially many units. What it does not show: that the
+# functions we want to learn are of this kind, or that training finds such weights.
 #
 # ## Questions for hour 2
 #
-# 1. MEC lowers the width and keeps the height. When would the other way round be better? And both halves at once?
-# 2. Which of Solution A and B do you take for one image on eight cores, which for a batch of 32?
-# 3. In training, the gradient with respect to the weights needs the windows as well. Does $L$ serve for it?
-# 4. Would gradient descent find the tent maps? Try it with five layers of two units before you bet.
+# 1. (★★) MEC lowers the width and keeps the height. When would the other way round be better? And both at once?
+# 2. (★) Which of Solution A and B do you take for one image on eight cores, which for a batch of 32?
+# 3. (★★) In training, the gradient with respect to the weights needs the windows as well. Does $L$ serve for it?
+# 4. (★★★) Would gradient descent find the tent maps? Bet first, then try five layers of two units.
+#
+# <details><summary>Answers for the facilitator</summary>
+#
+# 1. Where the kernel overlaps more across than down, that is $k_w / s_w > k_h / s_h$, and the memory order is changed
+#    to suit. Both at once is the image itself: a convolution without a buffer, of $k_h$ times as many products that are
+#    a $k_h$-th as deep.
+# 2. For one image A and B do the same products, one for each output row. They are independent, so each core can do
+#    some. For a batch of 32, A's products are 32 times as large; where the output is wide, B's are large enough.
+# 3. Yes. $\partial \ell / \partial K = \sum_h (\text{windows of row } h)^\top\, \partial \ell / \partial O_h$, with the
+#    same views of $L$.
+# 4. Hardly ever from a random start: a small change of an inner unit moves all outer bends at once. That is a guess
+#    until somebody has tried it with several seeds.
+#
+# </details>
 
 # %% [markdown]
 # # Hour 3: GPU programming 2
@@ -1163,7 +1349,8 @@ plt.show()
 # ## 3.1 A matrix product, read by read
 #
 # Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that one would write: each
-# thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$.
+# thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$. A card has a
+# memory of its own, so the matrices are copied to it and the result is copied back:
 
 # %%
 TILE = 16
@@ -1179,60 +1366,50 @@ def product_naive(a, b, out):
 
 
 a, b = rng.standard_normal((2, 64, 64), dtype=np.float32)
+on_card_a, on_card_b = cuda.to_device(a), cuda.to_device(b)  # host to device
+on_card_out = cuda.device_array((64, 64), np.float32)  # on the device alone
+product_naive[(4, 4), (TILE, TILE)](on_card_a, on_card_b, on_card_out)
+out = on_card_out.copy_to_host()  # device to host
+assert np.abs(out - a.astype(float) @ b).max() < 1e-4
+
+# %% [markdown]
+# (A launch on NumPy arrays, as in week 2, makes these copies silently, both ways, at each launch.) *Think first:* the
+# way between host and card is much slower than the card's own memory. How many multiply-adds does a product of two
+# $n$-by-$n$ matrices do for each byte that crosses? And week 1's `vector_add`?
+#
+# <details><summary>Answer</summary>
+#
+# Three matrices of $4 n^2$ bytes cross, for $n^3$ multiply-adds: $n / 12$ a byte, so the copies matter less the larger
+# the matrices are. `vector_add` does one addition for 12 bytes, whatever its length: it is not worth the way. Therefore a
+# network's weights and activations stay on the card from layer to layer.
+#
+# </details>
+#
+# And on the card? The check counts what the kernel reads:
+
+# %%
 out = np.full((64, 64), np.nan, np.float32)
 naive = gpu.check(product_naive, (4, 4), (TILE, TILE), a, b, out)
-assert naive.ok and np.abs(out - a.astype(float) @ b).max() < 1e-4
+assert naive.ok and naive.global_reads_per_thread == 2 * 64
 naive
 
 # %% [markdown]
-# The check finds no mistake, and a request is cheap. (A warp is two rows of sixteen threads. From $b$ it needs sixteen
-# neighbours: two sectors. From $a$ two numbers, each for sixteen threads at once: two sectors as well. The drawing
-# below calls these uncoalesced, since little of them is used, but there are only two.) What is wrong is how *many*
-# reads there are. Each thread reads two numbers for each multiply-add, $2 \cdot 64$ in all, and so do its neighbours,
-# the same ones again and again: each number of $a$ is read by the 64 threads of its row.
-
-# %%
-assert naive.global_reads_per_thread == 2 * 64
-line = next(access.line for access in naive.accesses if access.array == "b")
-display(naive.plot(line))
-
-
-# %% [markdown]
+# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors of 32 bytes; of
+# $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are.
+# Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones again: each
+# number of $a$ is read by the 64 threads of its row.
+#
 # ## 3.2 The same product through tiles
 #
-# A block of 16 x 16 threads computes a tile of $c$. For it, it needs sixteen rows of $a$ and sixteen columns of $b$,
-# and every number of them sixteen times. So bring them in **once for the block**, into its shared memory. At full
-# length they fit only where the matrices are small, but a sum can be taken in portions: cut $a$ and $b$ into tiles of
-# 16 x 16, and
+# A block of 16 x 16 threads computes a tile of $c$. It needs sixteen rows of $a$ and sixteen columns of $b$, and each
+# number of them sixteen times. So bring them in **once for the block**, into its shared memory. At full length they
+# fit only where the matrices are small, but a sum can be taken in portions. Cut $a$ and $b$ into tiles of 16 x 16:
 #
-# $$C_{IJ} = \sum_{K} A_{IK}\, B_{KJ} \qquad \text{with tiles in place of numbers.}$$
+# $$c_{IJ} = \sum_{P} a_{IP}\, b_{PJ} \qquad \text{with tiles in place of numbers.}$$
 #
-# First as arrays, one block at a time, and with a count of what is brought in:
+# **Your turn.** In each step every thread brings one number of each tile, and adds sixteen products. Where must it wait,
+# and for whom?
 
-# %%
-def tiles_of(matrix, I, J):
-    return matrix[TILE * I : TILE * (I + 1), TILE * J : TILE * (J + 1)]
-
-
-c, brought = np.zeros((64, 64)), 0
-for I, J in np.ndindex(4, 4):  # the blocks
-    for K in range(4):  # their steps
-        left, right = tiles_of(a, I, K), tiles_of(b, K, J)
-        brought += left.size + right.size
-        tiles_of(c, I, J)[:] += left.astype(float) @ right
-assert np.allclose(c, a.astype(float) @ b, rtol=0, atol=1e-12)
-threads = 64 * 64
-print(
-    f"numbers read for each thread: {brought / threads:.0f}, "
-    f"naive {naive.global_reads_per_thread}"
-)
-assert brought / threads == 2 * 64 / TILE
-
-
-# %% [markdown]
-# Each number that comes in is used by sixteen threads, so there are sixteen times fewer reads. As a kernel, for matrices whose
-# sides are multiples of 16: in each step every thread brings one number of each tile, waits until all have, adds sixteen
-# products, and waits again before the tiles are overwritten.
 
 # %%
 @cuda.jit
@@ -1243,22 +1420,27 @@ def product_tiled(a, b, out):
     column, row = cuda.grid(2)
     total = float32(0)
     for k in range(0, a.shape[1], TILE):
+        # BEGIN SOLUTION, 5 minutes: a's tile begins at column k, b's at row k; two barriers (cuda.syncthreads())
         left[y, x] = a[row, k + x]
         right[y, x] = b[k + y, column]
         cuda.syncthreads()
         for j in range(TILE):
             total += left[y, j] * right[j, x]
         cuda.syncthreads()
+        # END SOLUTION
     out[row, column] = total
 
 
+# %%
 out[:] = np.nan
 tiled = gpu.check(product_tiled, (4, 4), (TILE, TILE), a, b, out)
-assert tiled.ok and np.abs(out - a.astype(float) @ b).max() < 1e-4
-tiled
+course.expect(out, a.astype(float) @ b, within=1e-4)
+assert tiled.ok, f"got {tiled.findings[0].kind}, expected a kernel without a finding"
+course.expect(tiled.global_reads_per_thread, 2 * 64 // TILE)  # more where it reads past the tiles
+print(f"global reads a thread: {tiled.global_reads_per_thread}, naive {naive.global_reads_per_thread}")
 
 
-# %%
+# %% jupyter={"source_hidden": true}
 def sectors(report, op=None):
     """32-byte sectors of global memory that all requests of a launch touch."""
     return round(
@@ -1285,15 +1467,17 @@ for name, report in (("naive", naive), ("tiled", tiled)):
 assert tiled.global_reads_per_thread * TILE == naive.global_reads_per_thread
 assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
-
 # %% [markdown]
-# Sixteen times fewer reads, eight times fewer sectors (the naive kernel's broadcasts were cheap for what they were), and in
-# exchange many passes through shared memory. Those are only as cheap as they look if no two threads of a warp want
-# different words of the same **bank** (week 2). Here a warp reads `left[y, j]`, two words for all, and `right[j, x]`, sixteen words
-# in sixteen banks: one pass each. Suppose that somebody stores the right tile turned, `right[x, y]`, since a *column* of it is
-# wanted. The result is the same:
+# Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times
+# fewer sectors: a request of the naive kernel touches two, one that fills a tile touches four. In exchange there are many passes
+# through shared memory, and they are cheap only without bank conflicts (week 2). Here a warp reads `left[y, j]`, two
+# words for all, and `right[j, x]`, sixteen words in sixteen banks: one pass each.
+#
+# *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same.
+# How many passes does a warp's read take?
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 @cuda.jit
 def product_turned(a, b, out):
     left = cuda.shared.array((TILE, TILE), float32)
@@ -1325,17 +1509,191 @@ assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 inner = max(access.line for access in turned.accesses if access.space == "shared")
 display(turned.plot(inner))
 
-
 # %% [markdown]
-# Sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source, and they are not
-# times.)
+# <details><summary>Answer</summary>
 #
-# How large should the tile be? A tile of side $T$ leaves $2 \cdot 64 / T$ reads a thread (64 is the length of the sum)
-# and takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide how many
-# blocks a multiprocessor holds at a time. How full of threads it is then, is its **occupancy**. NVIDIA's compiler says
-# what a kernel needs, and it runs without a GPU.
+# Eight: sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source, and
+# they are not times.)
+#
+# </details>
+#
+# A tile of side $T$ leaves $2 \cdot 64 / T$ reads a thread. Why not a larger one? The appendix asks NVIDIA's compiler.
+#
+# ## 3.3 Lowering on the GPU
+#
+# Lowering computes nothing. All that counts is how it reads and writes. The obvious program gives each *window* a thread,
+# which copies its numbers one after the other, as on a CPU. **Your turn.** Give each *number* a thread, in the order in
+# which the numbers are written. (One channel, 3x3 windows as rows of nine.)
+
 
 # %%
+@cuda.jit
+def window_each(x, size, out):
+    i = cuda.grid(1)  # the window
+    if i < out.shape[0]:
+        out_width = x.shape[1] - size + 1
+        for q in range(size * size):
+            number = x[i // out_width + q // size, i % out_width + q % size]
+            out[i, q] = number
+
+
+@cuda.jit
+def number_each(x, size, out):
+    place = cuda.grid(1)  # in the order of out's memory, row after row
+    out_width = x.shape[1] - size + 1
+    # BEGIN SOLUTION, 4 minutes: which window i and which number q of it? Guard, then copy as above
+    i, q = place // (size * size), place % (size * size)
+    if i < out.shape[0]:
+        number = x[i // out_width + q // size, i % out_width + q % size]
+        out[i, q] = number
+    # END SOLUTION
+
+
+# %%
+x = rng.standard_normal((18, 34), dtype=np.float32)
+expected = mec.im2col(x[None, :, :, None], (3, 3), (1, 1)).reshape(-1, 9)
+reports, stores = {}, {}
+for kernel, threads in ((window_each, len(expected)), (number_each, expected.size)):
+    lowered = np.full(expected.shape, np.nan, np.float32)
+    report = gpu.check(kernel, math.ceil(threads / 128), 128, x, 3, lowered)
+    course.expect(lowered, expected)
+    assert report.ok, f"got {report.findings[0].kind}, expected a kernel without a finding"
+    name = kernel.py_func.__name__
+    reports[name], stores[name] = report, next(a for a in report.accesses if a.op == "store")
+    print(f"{name:12s} {stores[name].sectors_per_request:4.1f} sectors written a request, ", end="")
+    print(f"{stores[name].requests} requests")
+course.expect(stores["number_each"].sectors_per_request, 4)  # 32 neighbours
+
+# %% jupyter={"source_hidden": true}
+assert stores["window_each"].sectors_per_request > 30
+fig, axes = plt.subplots(2, 1, figsize=(8, 3.4), layout="constrained", sharex=True)
+for ax, (name, report) in zip(axes, reports.items()):
+    store = next(r for r in report.trace(stores[name].line, warp=0) if r.op == "store")
+    floats = store.elements  # the array begins on a line
+    memory = np.zeros((9, 32))
+    memory.reshape(-1, 8)[floats // 8] = 1  # the whole sector moves
+    memory.ravel()[floats] = 2
+    ax.imshow(memory, cmap="Blues", vmin=0, vmax=2.5, aspect="auto")
+    for sector in (7.5, 15.5, 23.5):
+        ax.axvline(sector, color=plots.GREY, lw=0.8)
+    touched = len(set(floats // 8))
+    ax.set_title(f"{name}: {touched} sectors for 32 numbers", fontsize=9, fontweight="normal")
+    ax.set(ylabel="line", yticks=range(9))
+axes[1].set(xlabel="number in its line of 128 bytes; grey: borders of the sectors", xticks=range(0, 32, 4))
+plots.title(fig, "One store of one warp. Dark: numbers written; pale: moved with them")
+plots.alt(
+    fig,
+    "Nine lines of memory, 32 numbers each. With a thread for each window, a warp's 32 numbers lie nine apart, over all "
+    "nine lines. With a thread for each number they fill the first line.",
+)
+plt.show()
+
+# %% [markdown]
+# Neighbouring threads of the first kernel write nine numbers apart, so each write of a warp touches a sector for every
+# thread. In the second kernel they write next to each other.
+#
+# *Think first:* MEC's matrix for 3x3 windows has about a third of the numbers. Does its lowering move a third of the
+# sectors, and does the product behind it read less? The exercises' solutions, counted on 18 x 18 pixels with 8 channels:
+
+# %% jupyter={"source_hidden": true}
+SIDE, CH, SIZE, OUT = 18, 8, 3, 16
+o = SIDE - SIZE + 1  # the output's side
+image = rng.standard_normal((SIDE, SIDE, CH), dtype=np.float32)
+planes = np.ascontiguousarray(image.transpose(2, 0, 1))  # im2col has the channels first
+columns = np.empty((CH * SIZE**2, o * o), np.float32)
+strips = np.empty((o, SIDE, SIZE, CH), np.float32)
+im2col_kernel, mec_kernel = kernels.load("im2col").kernel, kernels.load("mec_lower").kernel
+grid = math.ceil(o * o / 256), len(columns)
+by_windows = gpu.check(im2col_kernel, grid, 256, planes, SIZE, 1, columns)
+grid = math.ceil(SIDE * SIZE * CH / 256), o
+by_strips = gpu.check(mec_kernel, grid, 256, image, SIZE, 1, strips)
+assert by_windows.ok and by_strips.ok
+for name, report, buffer in (("im2col", by_windows, columns), ("MEC", by_strips, strips)):
+    print(
+        f"{name:7s} writes {buffer.size:6,d} numbers: "
+        f"{sectors(report, 'store'):5,d} sectors written, {sectors(report, 'load'):5,d} loaded"
+    )
+shapes = (1, SIDE, SIDE, CH), (SIZE, SIZE, CH, OUT), (1, 1)
+assert columns.size == mec.im2col_elements(*shapes) and strips.size == mec.mec_elements(*shapes)
+assert 0.3 < sectors(by_strips) / sectors(by_windows) < 0.36
+assert 4 * 224 * 7 * 64 == 401_408  # bytes of a strip of cv4, question 2
+
+# %% jupyter={"source_hidden": true}
+weight = rng.standard_normal((SIZE * SIZE * CH, OUT), dtype=np.float32)  # (u, v, c) by output
+K = weight.reshape(SIZE, SIZE, CH, OUT)
+by_mec, expected = np.empty((o, o, OUT), np.float32), by_torch(image[None], K, 1, 1)[0]
+grid = OUT // TILE, math.ceil(o / TILE), o
+arguments = strips.reshape(o, -1), weight, SIZE * CH, 1, by_mec
+on_strips = gpu.check(kernels.load("mec_conv").kernel, grid, (TILE, TILE), *arguments)
+assert on_strips.ok and np.abs(by_mec - expected).max() < 1e-4
+
+rows = np.ascontiguousarray(K.transpose(3, 2, 0, 1).reshape(OUT, -1))  # output by (c, u, v)
+by_columns = np.empty((OUT, o * o), np.float32)
+grid = math.ceil(o * o / TILE), OUT // TILE
+arguments = rows, columns, by_columns
+on_columns = gpu.check(kernels.load("matmul_tiled").kernel, grid, (TILE, TILE), *arguments)
+assert on_columns.ok
+assert np.abs(by_columns.reshape(OUT, o, o).transpose(1, 2, 0) - expected).max() < 1e-4
+for name, report in (("matmul_tiled on im2col", on_columns), ("mec_conv on MEC", on_strips)):
+    print(f"{name:23s} {report.global_reads_per_thread} reads a thread, {sectors(report, 'load'):5,d} sectors loaded")
+assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The lowering moves about a third of the sectors. The product reads just as often: each window is read whole, wherever
+# it lies. But it reads from a smaller buffer, so more of it can stay in the cache, and a larger batch fits into the card.
+# How much time that is worth, only a card can say.
+#
+# </details>
+#
+# ## 3.4 Now you
+#
+# `exercises/03_fractal_mec/mec_lower.py` (20 minutes) is MEC's lowering: one number for each thread, channels
+# innermost. Its card says what to compute, a plan, and how much traffic it may use. Open the file next to this
+# notebook, write, save, and run the cell. If you are stuck, run `study hint mec_lower` in a terminal. What you do not
+# finish goes home, as do `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20), `mec_conv`
+# (30, the hardest of the week) and `mean_join` (15). The appendix has what they need.
+
+# %% tags=["nbval-ignore-output"]
+studylib.check("mec_lower")
+
+# %% [markdown]
+# ## Questions for hour 3
+#
+# 1. (★★) `product_tiled` waits twice in each step. Which wait could be left out if there were two pairs of tiles in
+#    shared memory, used in turn?
+# 2. (★★★) `mec_conv` reads each strip up to $k_h$ times. Could a block keep a strip in shared memory? How large would
+#    it be for cv4 (224 high, 7 wide, 64 channels)?
+# 3. (★) What would one kernel for join **and** pooling save?
+#
+# <details><summary>Answers for the facilitator</summary>
+#
+# 1. The second one: the next step writes to the other pair. The first of the next step then keeps a fast warp from
+#    overwriting what a slow one still reads.
+# 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on today's cards. It could keep the $k_h$ rows
+#    that are in use, and bring a new one for each output row.
+# 3. It writes a quarter of the numbers, and the joined map at full size is never written and read again.
+#
+# </details>
+#
+# ## Readings
+
+# %%
+Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings))
+
+
+# %% [markdown]
+# # Appendix: for home
+#
+# ## A.1 How large should a tile be?
+#
+# A tile of side $T$ takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide
+# how many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2).
+# NVIDIA's compiler says what a kernel needs, and it runs without a GPU.
+
+
+# %% jupyter={"source_hidden": true}
 def tiled_by(T):
     """product_tiled with tiles of side T."""
 
@@ -1368,7 +1726,7 @@ for T in (4, 8, 16, 32):
         f"{sectors(report, 'load'):6,d} sectors, {8 * T * T:5,d} bytes shared"
     )
 
-# %% tags=["nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 compiled = {}
 try:
     for T in (4, 8, 16, 32):
@@ -1383,7 +1741,7 @@ try:
 except gpu.NotAvailable as reason:
     print("no compiler here:", reason)
 
-# %%
+# %% jupyter={"source_hidden": true}
 for T, needs in compiled.items():
     assert needs.spill_bytes == 0 and not needs.uses_float64
     assert needs.shared_bytes == (0 if T == "naive" else 2 * 4 * T * T)
@@ -1392,151 +1750,39 @@ print("no register spilled, no double precision by accident")
 # %% [markdown]
 # The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them
 # together touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is
-# full of threads (occupancy). Beyond 32 the way is closed, since a block may have 1024 threads. Fast libraries go on by
-# giving each thread several elements of $c$, in registers, and by the tensor cores.
+# full of threads. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving
+# each thread several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such
+# products to them: they build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
 #
-# ## 3.3 Now you: a product of any size
+# ## A.2 A product of any size
 #
-# `matmul_tiled` (30 minutes) is the kernel above for matrices of **any** size: the last tiles hang over the edge, and what lies
-# outside must count as zero. Think first where a guard is needed, and why a thread without an element of $c$ must still
-# come to the barriers. The file is `exercises/03_fractal_mec/matmul_tiled.py`; save it and run the cell again.
+# `matmul_tiled` is section 3.2's kernel for matrices of **any** size: the last tiles hang over the edge, and what lies
+# outside must count as zero. Where is a guard needed, and why must a thread without an element of $c$ still come to the
+# barriers?
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("matmul_tiled")
 
-
 # %% [markdown]
-# ## 3.4 Lowering on the GPU
+# ## A.3 Both lowerings, and the product on MEC's strips
 #
-# Lowering computes nothing; all that counts is how it reads and writes. The obvious program, one thread for each window, copies
-# its numbers one after the other, as on a CPU. The good one gives each *number* a thread, in the order in which they are
-# written. One channel, 3x3 windows as rows:
-
-# %%
-@cuda.jit
-def window_each(x, size, out):
-    i = cuda.grid(1)
-    if i < out.shape[0]:
-        out_width = x.shape[1] - size + 1
-        h, w = i // out_width, i % out_width
-        for q in range(size * size):
-            number = x[h + q // size, w + q % size]
-            out[i, q] = number
-
-
-@cuda.jit
-def number_each(x, size, out):
-    place = cuda.grid(1)
-    i, q = place // (size * size), place % (size * size)
-    if i < out.shape[0]:
-        out_width = x.shape[1] - size + 1
-        h, w = i // out_width, i % out_width
-        out[i, q] = x[h + q // size, w + q % size]
-
-
-x = rng.standard_normal((18, 34), dtype=np.float32)
-expected = im2col(x[None, :, :, None], 3, 3, 1, 1).reshape(-1, 9)
-reports = {}
-for kernel, threads in ((window_each, len(expected)), (number_each, expected.size)):
-    lowered = np.full(expected.shape, np.nan, np.float32)
-    name = kernel.py_func.__name__
-    reports[name] = gpu.check(kernel, math.ceil(threads / 128), 128, x, 3, lowered)
-    assert reports[name].ok and np.array_equal(lowered, expected)
-    for access in reports[name].accesses:
-        print(f"{name:12s} {access.op:5s} {access.sectors_per_request:5.1f} sectors", end="")
-        print(f" a request, {access.requests:4d} requests")
-stores = {
-    name: next(access for access in report.accesses if access.op == "store")
-    for name, report in reports.items()
-}
-assert stores["number_each"].sectors_per_request == 4
-assert stores["window_each"].sectors_per_request > 30
-
-# %%
-display(reports["window_each"].plot(stores["window_each"].line))
-
-# %% [markdown]
-# Neighbouring threads write nine numbers apart, so each write of a warp touches a sector for every thread. In the
-# second kernel they write side by side.
-#
-# Now MEC against im2col, with channels. The solved exercises lie in `studylib/kernels/`; here they are only counted (look
-# into them afterwards). An image of 18 x 18 with 8 channels, 3x3 windows:
-
-# %%
-SIDE, CH, SIZE, OUT = 18, 8, 3, 16
-o = SIDE - SIZE + 1  # the output's side
-image = rng.standard_normal((SIDE, SIDE, CH), dtype=np.float32)
-planes = np.ascontiguousarray(image.transpose(2, 0, 1))  # im2col has the channels first
-columns = np.empty((CH * SIZE**2, o * o), np.float32)
-strips = np.empty((o, SIDE, SIZE, CH), np.float32)
-im2col_kernel, mec_kernel = kernels.load("im2col").kernel, kernels.load("mec_lower").kernel
-grid = math.ceil(o * o / 256), len(columns)
-by_windows = gpu.check(im2col_kernel, grid, 256, planes, SIZE, 1, columns)
-grid = math.ceil(SIDE * SIZE * CH / 256), o
-by_strips = gpu.check(mec_kernel, grid, 256, image, SIZE, 1, strips)
-assert by_windows.ok and by_strips.ok
-for name, report, buffer in (("im2col", by_windows, columns), ("MEC", by_strips, strips)):
-    print(
-        f"{name:7s} writes {buffer.size:6,d} numbers: "
-        f"{sectors(report, 'store'):5,d} sectors written, {sectors(report, 'load'):5,d} loaded"
-    )
-shapes = (1, SIDE, SIDE, CH), (SIZE, SIZE, CH, OUT), (1, 1)
-assert columns.size == mec.im2col_elements(*shapes) and strips.size == mec.mec_elements(*shapes)
-assert sectors(by_strips) < sectors(by_windows) / 2
-
-# %% [markdown]
-# Lowering moves less than half of the sectors. And the product behind it? `mec_conv` is the tiled product on the overlapping
-# views, `matmul_tiled` the one on im2col's matrix:
-
-# %%
-weight = rng.standard_normal((SIZE * SIZE * CH, OUT), dtype=np.float32)  # (u, v, c) by output
-K = weight.reshape(SIZE, SIZE, CH, OUT)
-by_mec, expected = np.empty((o, o, OUT), np.float32), by_torch(image[None], K, 1, 1)[0]
-grid = OUT // TILE, math.ceil(o / TILE), o
-arguments = strips.reshape(o, -1), weight, SIZE * CH, 1, by_mec
-on_strips = gpu.check(kernels.load("mec_conv").kernel, grid, (TILE, TILE), *arguments)
-assert on_strips.ok and np.abs(by_mec - expected).max() < 1e-4
-
-rows = np.ascontiguousarray(K.transpose(3, 2, 0, 1).reshape(OUT, -1))  # output by (c, u, v)
-by_columns = np.empty((OUT, o * o), np.float32)
-grid = math.ceil(o * o / TILE), OUT // TILE
-arguments = rows, columns, by_columns
-on_columns = gpu.check(kernels.load("matmul_tiled").kernel, grid, (TILE, TILE), *arguments)
-assert on_columns.ok
-assert np.abs(by_columns.reshape(OUT, o, o).transpose(1, 2, 0) - expected).max() < 1e-4
-for name, report in (("matmul_tiled on im2col", on_columns), ("mec_conv on MEC", on_strips)):
-    print(
-        f"{name:23s} {report.global_reads_per_thread} reads a thread, "
-        f"{sectors(report, 'load'):5,d} sectors loaded"
-    )
-assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
-
-# %% [markdown]
-# Here, then, is what MEC saves on a GPU and what it does not. The product reads just as often: each window is read whole,
-# wherever it lies. But it reads from a buffer of less than half the size, so more of it stays in the cache, and a larger
-# batch fits into the card. How much time that is worth, only a card can say.
-#
-# **Now you.** `im2col` (20 minutes): channels, a stride, and the transposed order of a matrix product. `mec_lower` (20 minutes): one
-# number for each thread, channels innermost. `mec_conv` (30 minutes, the hardest of the week): `matmul_tiled` where one of the
-# matrices is a view that overlaps with the next block's.
+# `im2col`: channels, a stride, and the transposed order of a matrix product. `mec_conv`: `matmul_tiled` where one of
+# the matrices is a view that overlaps with the next block's.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("im2col")
 
 # %% tags=["nbval-ignore-output"]
-studylib.check("mec_lower")
-
-# %% tags=["nbval-ignore-output"]
 studylib.check("mec_conv")
 
-
 # %% [markdown]
-# ## 3.5 The join in one pass
+# ## A.4 The join in one pass
 #
-# Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide. Each of them is
-# a kernel of its own, reads everything and writes everything.
+# Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide.
+# Each of them is a kernel of its own, which reads everything and writes everything.
 
-# %%
+
+# %% jupyter={"source_hidden": true}
 @cuda.jit
 def add(a, b, out):
     i = cuda.grid(1)
@@ -1571,25 +1817,8 @@ print(f"one kernel:    {sectors(fused):,} sectors, the flags of the living inclu
 assert sectors(fused) < 0.7 * chain_sectors
 
 # %% [markdown]
-# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp ask the same flag, so the branch
-# does not divide them. **Now you:** `mean_join` (15 minutes).
+# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp ask the same flag, so
+# the branch does not divide them. `mean_join` is yours to write.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mean_join")
-
-# %% [markdown]
-# ## Questions for hour 3
-#
-# 1. A tile of 32 x 32 reads half as much as one of 16 x 16. What speaks against it?
-# 2. `product_tiled` waits twice in each step. Which wait could be left out if there were two pairs of tiles in shared memory, used
-#    in turn?
-# 3. `mec_conv` reads each strip up to $k_h$ times. Could a block keep a strip in shared memory, and how large would it be for
-#    cv4?
-# 4. What would one kernel for join **and** pooling save?
-#
-# ## Readings
-
-# %%
-Markdown(
-    "\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings)
-)
