@@ -93,7 +93,6 @@ course.sheet(".")
 # $s$ is the stride. Padding puts zeros around $x$ first. (Strictly, this is a cross-correlation; a convolution would flip
 # the filter. The field says convolution, and so do we.) **Your turn:** read the sums as loops and write the inner line.
 
-
 # %%
 def conv_loops(x, w, stride=1, padding=0):
     """x: (M, height, width), w: (N, M, K, K) -> (N, out_height, out_width)."""
@@ -111,7 +110,6 @@ def conv_loops(x, w, stride=1, padding=0):
 
 # %% [markdown]
 # Is it the operator that `torch` runs? Both work in double precision, so that only rounding can differ.
-
 
 # %%
 def torch_conv(x, w, **options):
@@ -138,7 +136,6 @@ print("x", digit.shape, " w", w.shape, " y", conv_loops(digit, w, stride=2, padd
 # $$Y_{N \times P} = W_{N \times MK^2}\; X_{MK^2 \times P}, \qquad P = H_{out} W_{out}$$
 #
 # Processors are best at matrix products. The price is memory: each pixel is copied into up to $K^2$ columns.
-
 
 # %%
 def im2col(x, K, stride=1, padding=0):
@@ -169,7 +166,6 @@ plt.show()
 
 # %% [markdown]
 # **Your turn:** the layer as one product.
-
 
 # %%
 def conv_matmul(x, w, stride=1, padding=0):
@@ -214,7 +210,6 @@ plots.images(
 # - **activation bytes**: what the next layer reads, $4 N P$ in 32-bit floats.
 #
 # **Your turn:** how many parameters has the formula of section 1.1, and how many products does it add up?
-
 
 # %%
 def dense_cost(M, N, K, P):
@@ -348,7 +343,6 @@ plots.images(
 # The fully connected network cannot know which pixels are neighbours. **Your turn:** prove it. Move the weights of its
 # first layer, so that the new network answers on shuffled images just as the old one does on plain ones.
 
-
 # %%
 def shuffled_twin(net):
     """A copy of the fully connected `net` for shuffled images: pixel p there was shuffle[p]."""
@@ -370,7 +364,6 @@ with torch.no_grad():
 # %% [markdown]
 # So each network for plain images has a twin for shuffled ones, and random weights favour neither of them. Any change of
 # the fully connected network's accuracy below is chance.
-
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def trained_accuracy(make, images, epochs, lr=3e-3):
@@ -478,7 +471,6 @@ blocks.draw(SECOND, "2015 and 2016: a way past the convolutions, joined by + or 
 # %% [markdown]
 # **Your turn:** the join of the residual block. (Batch norm after each convolution is left out here.)
 
-
 # %%
 class Residual(nn.Module):
     """x: (batch, channels, height, width) to the same shape."""
@@ -508,7 +500,6 @@ with torch.no_grad():
 # %% [markdown]
 # DenseNet's join is a concatenation along the channels. Here is its whole layer, to read. Inception's module, which joins
 # its branches in the same way, is in the folded cell after it.
-
 
 # %%
 class DenseLayer(nn.Module):
@@ -757,7 +748,6 @@ blocks.draw(TOWERS_AND_SEGMENTS, "From Inception's towers to a filter for each c
 # %% [markdown]
 # **Your turn:** the segments. `np.split(x, segments)` cuts along the first axis.
 
-
 # %%
 def conv_segments(x, w, segments, padding=0):
     """Convolve each segment of x with its own filters; `segments` equal parts, concatenated.
@@ -899,7 +889,6 @@ display(ledger.check("xception", where="Table 3", show=["parameters"]))
 #
 # **Your turn:** the second formula. (`np.einsum("nm,m...", ...)` reads like it.)
 
-
 # %%
 def depthwise(x, d, padding=0):
     """x: (M, height, width), d: (M, K, K) -> (M, out_height, out_width)."""
@@ -925,7 +914,6 @@ course.expect(pointwise(depthwise(x, d, padding=1), p), by_torch, within=1e-12)
 # %% [markdown]
 # What is lost? The pair of layers is linear, so it must equal *some* dense filter. **Your turn:** put the first formula
 # into the second and read the filter off.
-
 
 # %%
 def composed(p, d):
@@ -958,7 +946,6 @@ print(f"numbers to choose: dense {N * M * K * K}, separable {d.size + p.size}")
 # the image's side (Equations 6 and 7):
 #
 # $$D_K^2 \cdot \alpha M \cdot \rho^2 D_F^2 + \alpha M \cdot \alpha N \cdot \rho^2 D_F^2$$
-
 
 # %% jupyter={"source_hidden": true}
 def separable(M, N, stride=1):
@@ -1014,7 +1001,6 @@ display(ledger.check("mobilenet", where="Table 3", show=["width 0.75 and"]))
 # intensity** of a layer is its multiply-adds divided by the bytes that must move at least: input, weights and output, once
 # each. A layer with a low intensity waits for the memory. **Your turn:** count the bytes.
 
-
 # %%
 def intensity(M, N, K, D, groups=1):
     """Multiply-adds, and the same for each byte moved; stride 1, D x D in and out."""
@@ -1054,7 +1040,6 @@ for M, N, D in SHAPES:
 # than its intensity times the bytes that the memory delivers a second. Both roofs are measured below, by a large matrix
 # product and by a copy. *Vote first:* where will the depthwise layers lie? These times are your machine's; no cell checks
 # them.
-
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(run, repeats=15):
@@ -1146,7 +1131,6 @@ plt.show()
 # Train it longer, and train a control as long: here the depthwise network. If the gap closes, it was missing training.
 #
 # </details>
-
 
 # %% jupyter={"source_hidden": true}
 def segmented(k, width=24, blocks=2):
@@ -1270,7 +1254,6 @@ print("compression rate", rate(n=16, k=4))
 # %% [markdown]
 # How does a shared weight learn? All weights of a cluster are one number. **Your turn:** what is its gradient?
 
-
 # %%
 def shared_gradient(gradient, index, k):
     """gradient, index: arrays of one shape -> (k,): the gradient of each centroid."""
@@ -1317,7 +1300,6 @@ plt.show()
 # The simplest codebook needs no table: equal steps. **Uniform int8** stores $q = \mathrm{round}(w / s)$ in eight bits, with
 # one scale $s = \max |w| / 127$ a layer, and computes with whole numbers. **Your turn:**
 
-
 # %%
 def to_int8(w, scale):
     """w: floats -> the nearest whole numbers of steps, as int8."""
@@ -1335,7 +1317,6 @@ course.expect(to_int8(np.array([0.004, 0.5, -1.27]), scale=0.01), np.array([0, 5
 # mean of its weights, repeat. The paper begins with equal steps from the least weight to the greatest, which keeps
 # centroids near the few large weights. *Think first:* where does k-means gain
 # most, with few bits or with many?
-
 
 # %% jupyter={"source_hidden": true}
 def kmeans(values, k, rounds=30):
@@ -1382,7 +1363,6 @@ for bits in (2, 4, 8):
 #
 # </details>
 
-
 # %% jupyter={"source_hidden": true}
 def to_gaps(positions, bits):
     """Sorted positions of the non-zeros -> gaps (zeros before each entry), is_weight."""
@@ -1419,7 +1399,6 @@ assert min(total_bits, key=total_bits.get) == 5
 # Some indices and gaps are more frequent than others and should get shorter codes. **Huffman**: join the two rarest symbols
 # into one, again and again; each join makes the codes of its members one bit longer. The mean length is within one bit of
 # the entropy.
-
 
 # %% jupyter={"source_hidden": true}
 def huffman(symbols):
@@ -1467,7 +1446,6 @@ assert (
 # ip2 and ip3 (*inner product*). **Experiment:** train it on MNIST; keep only 8, 9 and 26 percent of the weights (Table 2)
 # in three rounds, with retraining after each; share what is left as 63 values a layer (one of 64 codes is kept for the
 # fillers). **Your turn:** the first step, magnitude pruning.
-
 
 # %%
 def magnitude_mask(weight, fraction):
@@ -1723,7 +1701,6 @@ display(
 #
 # **1. Map.** One block of four threads, four numbers. A thread knows its number in the block, `threadIdx.x`.
 
-
 # %%
 @cuda.jit
 def add_ten(x, out):
@@ -1749,7 +1726,6 @@ course.expect(out, four + 10)
 #
 # $$i = b \cdot \text{blockDim} + t$$
 
-
 # %%
 @cuda.jit
 def square(x, out):
@@ -1770,7 +1746,6 @@ course.expect(out, six**2)
 # %% [markdown]
 # **3. Two dimensions.** Images have rows and columns, and so can a block: (4, 2) has 4 threads along x and 2 along y. Here
 # `out` has two rows and three columns, and `out[row, column]` is to be `down[row] + across[column]`. Which guard is needed?
-
 
 # %%
 @cuda.jit
@@ -1796,7 +1771,6 @@ course.expect(out, [[11, 12, 13], [21, 22, 23]])
 # every number is there; then a thread may read what another one brought. Write the sum of each number and the next one (the
 # last one's next is the first), with **one** global read a thread.
 
-
 # %%
 @cuda.jit
 def with_next(x, out):
@@ -1821,7 +1795,6 @@ course.expect(report.global_reads_per_thread, 1)
 # **Which order of reads is good?** 32 threads form a **warp**, and their 32 reads travel as one request, which memory answers
 # in **sectors** of 32 bytes. Here are two kernels that copy. In the second, each thread takes eight elements that lie side by
 # side. *Think first:* which of them fetches more sectors for a request?
-
 
 # %%
 @cuda.jit

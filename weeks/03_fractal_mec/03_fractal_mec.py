@@ -32,6 +32,7 @@ if "google.colab" in sys.modules and not os.path.exists("week.toml"):
     subprocess.run([sys.executable, "-m", "pip", "install", "-qe", "course[weeks]"], check=True)
     site.main()  # this running Python finds the package too
     os.chdir("course/weeks/03_fractal_mec")
+
 # %% tags=["parameters"]
 FAST = True  # False: longer training and a net of 40 layers; half an hour
 SEED = 0  # the first of three seeds of every experiment
@@ -85,7 +86,6 @@ course.sheet(".")
 # depth trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate
 # as the residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it
 # begins with, and what the rule makes of it, applied once, twice, three times:
-
 
 # %% jupyter={"source_hidden": true}
 def expand(graph, columns, source, top=0.0, bottom=1.0):
@@ -162,6 +162,7 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # Blue boxes are convolutions (each with batch norm and ReLU behind it), orange bars are **joins**, and data flow
 # downwards. The block has $C$ **columns**, numbered from the left: column 1 is one convolution long, column $C$ has
@@ -176,7 +177,6 @@ plt.show()
 #
 # **Your turn.** Read three counts off the rule: the *depth* (convolutions on the longest path), the number of
 # *convolutions*, and the number of *paths* from input to output.
-
 
 # %%
 def counts(columns):
@@ -234,7 +234,6 @@ print(f"5 blocks of 4 columns: {5 * 2**3} layers, {counts(4)[2] ** 5:,} paths")
 # its last join, so that two joins in a row never arise. Write the rule's other half. (`join` takes a list and returns
 # its mean.)
 
-
 # %%
 class Fractal(nn.Module):
     """f_columns. z: (batch, M, side, side) -> its ends, a list of (batch, N, side, side)."""
@@ -287,6 +286,7 @@ for columns in (1, 2, 3, 4):
     assert columns == 1 or not torch.allclose(other_order, pooled)
 print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which goes through the columns in a loop")
 
+
 # %% [markdown]
 # `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The
 # paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a mean
@@ -296,7 +296,6 @@ print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which g
 #
 # The maps have side $S$. **Your turn.** The first convolution of each
 # column reads $M$ channels, the others read $N$. How many weights do its 3x3 filters have?
-
 
 # %%
 def block_weights(C, M, N):
@@ -382,6 +381,7 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # A layer behind a join should not see a weaker or stronger signal in training than later. So what is the *expected* join?
 # Let $a_i \in \{0, 1\}$ say whether input $i$ is alive. Then, where at least one of them is,
@@ -401,7 +401,6 @@ plt.show()
 #
 # **Your turn.** Write the weights of one draw; the cell below adds up all $2^n$ draws with their probabilities, as exact
 # fractions.
-
 
 # %%
 def join_weights(alive):
@@ -691,6 +690,7 @@ for n in (1, 3):
     assert min(errors["joined" + name]) > 40 > max(errors["drop-path" + name])
 print("cut out of the joined net a column is wrong on over 40 %; with drop-path on less, in every seed")
 
+
 # %% [markdown]
 # What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are
 # of little use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same
@@ -735,7 +735,6 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 #
 # **Your turn.** Write im2col's loop: window $(h, w)$ begins at row $s_h h$ and column $s_w w$.
 
-
 # %%
 def im2col(x, k_h, k_w, s_h, s_w):
     """Each window as a row: (n, i_h, i_w, c) -> (n, o_h, o_w, k_h * k_w * c)."""
@@ -766,6 +765,7 @@ assert np.array_equal(upper[3:], lower[:6])
 print("upper window ", "".join(f"{value:6.2f}" for value in upper))
 print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -783,7 +783,6 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 #   L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
 #
 # **Your turn.** Make the strips. Nothing has been cut in the height.
-
 
 # %%
 def lower_strips(x, k_w, s_w):
@@ -803,10 +802,10 @@ L = lower_strips(digit, 3, 1)
 course.expect(L, mec.lower(digit, 3, 1))
 print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windows.size}")
 
+
 # %% [markdown]
 # A strip contains all windows of its output column, and the windows overlap in it. The window of output row $h$ begins at
 # image row $s_h h$. **Your turn.** At which place of the strip is that? It goes on for $k_h k_w i_c$ numbers.
-
 
 # %%
 def windows_of_row(L, h, kernel_shape, s_h):
@@ -867,7 +866,6 @@ plt.show()
 # products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order
 # $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
 # products, and nothing is reordered. The paper takes A where the output is narrow (up to about 100 on GPUs).
-
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -938,12 +936,12 @@ assert (step, leading, one) == (1 * 2 * 3, 9 * 2 * 3, 1)
 for convolution in (mec.solution_a, mec.solution_b, mec.mec_conv2d, mec.im2col_conv2d):
     assert np.abs(convolution(x, K, (1, 1)) - by_torch(x, K, 1, 1)).max() < 1e-12
 
+
 # %% [markdown]
 # ## 2.4 Memory: as a formula, as a size, as measured
 #
 # Parameters and multiply-adds are those of the convolution, unchanged. What differs is the buffer. **Your turn.** How
 # many numbers does each of the two matrices hold?
-
 
 # %%
 def buffers(i_n, i_h, i_c, k_h, k_w, o_h, o_w):
@@ -991,11 +989,11 @@ for i_h, k_h, s_h, k_w, c in product(range(5, 17), range(1, 6), range(1, 6), (1,
     checked += 1
 print(f"{checked} shapes, in {divides} of them the stride divides: the formulas hold")
 
+
 # %% [markdown]
 # Now on twelve layers of the sizes that networks of that time had, in 4-byte floats, one image. (The paper's benchmark
 # has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the array that is
 # really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
-
 
 # %% jupyter={"source_hidden": true}
 def peak_bytes(convolution, *arguments):
@@ -1111,6 +1109,7 @@ for name, image, kernel, s in (
     print(f"{name:35s} im2col {large / math.prod(image):5.2f} images, MEC {small / math.prod(image):5.2f}")
     assert (small < large) == (kernel[0] > s)
 
+
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
@@ -1118,7 +1117,6 @@ for name, image, kernel, s in (
 # each output row, and each of them reads the whole kernel again. *Vote first:* in how many of the twelve layers is MEC
 # ahead on your machine? `studylib.mec` has MEC and im2col in the same style, so that they differ in nothing else. torch's
 # `conv2d` may choose its own algorithm and layout. All on one core, the best of several runs. Nothing checks the times.
-
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
@@ -1210,7 +1208,6 @@ display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matr
 # It rises from 0 to 1 and falls back. *Think first:* how many tents has $t(t(x))$, and how many straight pieces $k$
 # layers?
 
-
 # %% jupyter={"source_hidden": true}
 def relu(x):
     return np.maximum(x, 0)
@@ -1239,6 +1236,7 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
     assert pieces(deep(grid, k)) == 2**k
     print(f"{k:2d} layers, {2 * k:2d} units: {pieces(deep(grid, k)):5d} pieces")
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1251,7 +1249,6 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
 # so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$
 # units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of them change the
 # slope?
-
 
 # %%
 def slopes(k):
@@ -1286,13 +1283,13 @@ axes[2].set(xlabel="units", ylabel="pieces, at most", title="Depth multiplies")
 axes[2].legend(fontsize=8)
 plt.show()
 
+
 # %% [markdown]
 # "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value
 # lies above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep
 # network is 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces
 # changes sides at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries
 # all patterns.
-
 
 # %% jupyter={"source_hidden": true}
 def fewest_mistakes(k, m):
@@ -1393,6 +1390,7 @@ naive = gpu.check(product_naive, (4, 4), (TILE, TILE), a, b, out)
 assert naive.ok and naive.global_reads_per_thread == 2 * 64
 naive
 
+
 # %% [markdown]
 # A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors of 32 bytes; of
 # $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are.
@@ -1409,7 +1407,6 @@ naive
 #
 # **Your turn.** In each step every thread brings one number of each tile, and adds sixteen products. Where must it wait,
 # and for whom?
-
 
 # %%
 @cuda.jit
@@ -1467,6 +1464,7 @@ for name, report in (("naive", naive), ("tiled", tiled)):
 assert tiled.global_reads_per_thread * TILE == naive.global_reads_per_thread
 assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
+
 # %% [markdown]
 # Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times
 # fewer sectors: a request of the naive kernel touches two, one that fills a tile touches four. In exchange there are many passes
@@ -1475,7 +1473,6 @@ assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 #
 # *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same.
 # How many passes does a warp's read take?
-
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1509,6 +1506,7 @@ assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 inner = max(access.line for access in turned.accesses if access.space == "shared")
 display(turned.plot(inner))
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1524,7 +1522,6 @@ display(turned.plot(inner))
 # Lowering computes nothing. All that counts is how it reads and writes. The obvious program gives each *window* a thread,
 # which copies its numbers one after the other, as on a CPU. **Your turn.** Give each *number* a thread, in the order in
 # which the numbers are written. (One channel, 3x3 windows as rows of nine.)
-
 
 # %%
 @cuda.jit
@@ -1692,7 +1689,6 @@ Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.
 # how many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2).
 # NVIDIA's compiler says what a kernel needs, and it runs without a GPU.
 
-
 # %% jupyter={"source_hidden": true}
 def tiled_by(T):
     """product_tiled with tiles of side T."""
@@ -1775,12 +1771,12 @@ studylib.check("im2col")
 # %% tags=["nbval-ignore-output"]
 studylib.check("mec_conv")
 
+
 # %% [markdown]
 # ## A.4 The join in one pass
 #
 # Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide.
 # Each of them is a kernel of its own, which reads everything and writes everything.
-
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
