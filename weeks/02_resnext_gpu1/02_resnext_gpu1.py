@@ -1474,8 +1474,8 @@ course.expect(eight, np.arange(8)[::-1])
 # %% [markdown]
 # Shared memory has no lines but 32 **banks**, and element $i$ (4 bytes) lies in bank $i \bmod 32$. In one pass each bank
 # serves one element. If two threads of a warp want different elements of one bank, that is a **bank conflict** and takes a
-# second pass; the same element for both is a broadcast, and free. With stride $s$ the threads share $32 / \gcd(s, 32)$
-# banks, so the greatest common divisor is the number of passes: the right half of the figure above.
+# second pass; the same element for both is a broadcast, and free. With stride $s$, the
+# number of passes is the greatest common divisor of $s$ and 32: the right half of the figure above.
 #
 # Shared memory serves two purposes. The first is data that several threads need. In CS179's lab 1, each output of a blur is
 # a weighted sum of 17 neighbours, and each thread reads all of them from global memory:
