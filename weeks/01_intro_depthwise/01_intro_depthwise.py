@@ -934,7 +934,7 @@ print(f"numbers to choose: dense {N * M * K * K}, separable {d.size + p.size}")
 
 # %% [markdown]
 # So every output channel sees input channel $m$ through the same spatial filter, only scaled: for each $m$, the
-# $N \times K^2$ matrix of filters has rank one. This holds for the linear pair. MobileNet has batch norm and ReLU between
+# matrix of filters, with a row for each output channel, has rank one. This holds for the linear pair. MobileNet has batch norm and ReLU between
 # the two layers. Batch norm can be merged; with the ReLU the pair is no dense convolution any more.
 #
 # What is saved? With $D_F$ for the side of the output and $D_K$ for the side of the filter, Equations 2 to 5 are

@@ -598,11 +598,11 @@ for name in CONDITIONS:
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. Weights are equal: $K^2 (\sqrt 2 M)(\sqrt 2 N) / 2 = K^2 M N$. The towers store $\sqrt 2$ times the activations.
+# 1. Weights are equal: $\sqrt 2 \cdot \sqrt 2$ times as many, in half the blocks. The towers store $\sqrt 2$ times the activations.
 # 2. One component a digit: $f(x)$ and $h(x)$ are one-hot, and the product is 1 exactly where they agree. Attention
 #    multiplies queries by keys, and gates (week 6's squeeze and excitation) multiply channels by numbers from the image.
-# 3. Each layer at most doubles what a channel reaches, so it takes at least $\log_2 g + 1$ layers, rounded up: for $g = 4$
-#    three, `layer @ shuffle @ layer @ shuffle @ layer` in the picture's cell, with 8 channels.
+# 3. Each layer at most doubles what a channel reaches. So four groups of two channels take at least three layers, and $g$
+#    groups take the logarithm of $g$ to base 2, rounded up, and one more.
 #
 # </details>
 
