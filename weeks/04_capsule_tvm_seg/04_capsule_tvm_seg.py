@@ -209,7 +209,7 @@ for i, row in enumerate(angles):
 #
 # A parent that is not there should get nothing. So each child divides its vote among the parents in shares $c_{ij}$, the
 # **couplings**, and a parent's input is the sum of what it is given. The logits $b_{ij}$ begin at zero, and after each
-# round grow by the agreement of vote and result. Procedure 1, with each formula above its line of code:
+# round grow by the agreement of vote and result. Procedure 1, its four formulas in the order of the code:
 #
 # $$c_{ij} = \frac{\exp b_{ij}}{\sum_k \exp b_{ik}}, \qquad s_j = \sum_i c_{ij}\, \hat u_{j|i}, \qquad
 #   v_j = \operatorname{squash}(s_j), \qquad b_{ij} \leftarrow b_{ij} + \hat u_{j|i} \cdot v_j$$
@@ -471,10 +471,10 @@ display(
 # %% [markdown]
 # ## 1.7 Experiment: does routing do something?
 #
-# MultiMNIST takes longer than a meeting has. So: a small CapsNet on MNIST, averaged down to 14x14 pixels so that it trains in seconds, 36 primary capsules. Once with
-# $r = 1$, where all shares are equal, and once with $r = 3$; the same parameters. The loss is the margin loss plus the
-# weighted squared error of the reconstruction. *Vote first:* which error is lower? And what share of its vote does a child
-# give to the *right* class after three iterations? (A tenth is where it begins.)
+# MultiMNIST takes longer to train than a meeting has. So we take a small CapsNet on MNIST, averaged down to 14x14 pixels, with
+# 36 primary capsules. It is trained once with $r = 1$, where all shares are equal, and once with $r = 3$, with the same
+# parameters. The loss is the margin loss plus the weighted squared error of the reconstruction. *Vote first:* which error is
+# lower? And what share of its vote does a child give to the *right* class after three iterations? (It begins at a tenth.)
 
 # %% jupyter={"source_hidden": true}
 IMAGES, CAPS_EPOCHS = (1000, 3) if FAST else (60_000, 1)
@@ -725,7 +725,8 @@ else:
 # about the whole image (also PSPNet, arXiv 1612.01105).
 #
 # Our images: real handwritten digits of 8x8 pixels, three of them pasted at random places of a 24x24 scene. Class 0 is the
-# background, a pixel with ink of the digit $d$ has class $d + 1$. No digit is in both the training and the test scenes.
+# background, a pixel with ink of the digit $d$ has class $d + 1$. No image of a digit is in both the training and the test
+# scenes.
 
 # %% jupyter={"source_hidden": true}
 SCENES, SEG_EPOCHS = (400, 7) if FAST else (2000, 15)
@@ -982,9 +983,9 @@ for name, net in versions.items():
     )
 
 # %% [markdown]
-# DeepLabV3 does the same to a ResNet. The price is in the multiply-adds, for every position more is computed. (The first
-# block of a stage keeps the rate from before its stride.) Instead, the paper's **multi-grid** (1, 2, 4) multiplies the
-# stage's rate for its three blocks: 2, 4, 8 at output stride 16. Equal rates in a row skip the same positions again and
+# DeepLabV3 does the same to a ResNet. The price is multiply-adds: a larger map has more positions to compute. The first block
+# of a stage keeps the rate from before its stride. The paper's **multi-grid** (1, 2, 4) gives each of the stage's three blocks
+# a rate of its own, in units of the stage's rate: 2, 4, 8 at output stride 16. Equal rates in a row skip the same positions again and
 # again; different ones fill each other's holes. With seven blocks (1, 2, 1) gives 0.9 points more than (1, 1, 1), and
 # (2, 2, 2), which only doubles all rates, gives 1.1 points less (Table 3).
 
@@ -1114,7 +1115,7 @@ blocks.draw(
         ],
         "the whole net, in training": [
             "473x473x3",
-            "ResNet-101,\nfour stages -> 60x60x1024",
+            "ResNet-101,\nfour stages",
             Split(
                 ["stage 5, dilated", "the head", "loss"],
                 ["3x3, 256", "1x1, classes", "auxiliary loss"],
@@ -1222,8 +1223,8 @@ display(ledger.check("pspnet", where="authors' net", show=["6x6 bins of a 713x71
 # ## 2.7 Experiment: strided or dilated
 #
 # The versions of section 2.3, trained on the scenes, three seeds. *Dilated* has four times as many positions in its last
-# maps as *strided*, and a view as wide. There are two controls. One has the same positions and no rate, so a narrower view;
-# the other keeps the coarse map and gets as many multiply-adds by more channels. Most pixels are background, so the loss
+# maps as *strided*, and a view as wide. There are two controls. One has the same positions and no rate, so a narrower view.
+# The other keeps the coarse map and gets at least as many multiply-adds by more channels. Most pixels are background, so the loss
 # counts these at 0.3 only. *Vote first:* put the four in order.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -1312,8 +1313,9 @@ assert at_best[6] < at_best[12]
 # small enough to be recognised in its narrow view. Where objects are larger than the view, as in photographs, that would be
 # another matter. And weights that were trained with a stride, as theirs were on ImageNet, need the rate: section 2.3.
 #
-# *Seen once, FAST=False, on two cores of an x86 server CPU, November 2026* (2,000 scenes, 15 epochs): mIoU 53.3 ± 0.5 % strided, 78.6 ± 0.3 % dilated, 78.3 ± 0.2 % with the stride left out and no rate, 56.8 ± 0.2 % strided with as much work
-# (3 seeds).
+# *Seen once, FAST=False, on two cores of an x86 server CPU, November 2026* (2,000 scenes, 15 epochs, 3 seeds): mIoU
+# 53.3 ± 0.5 % strided, 78.6 ± 0.3 % dilated, 78.3 ± 0.2 % with the stride left out and no rate, 56.8 ± 0.2 % strided with as
+# much work.
 #
 # ## Questions for hour 2
 #
@@ -1420,7 +1422,7 @@ plt.show()
 # before the neighbouring column needs them again. With $j$ innermost it goes along rows and uses all 16 numbers of a
 # line. Tiles use what they have fetched for several rows of $C$.
 #
-# So the order is worth a factor of ten, and it depends on the machine. Whoever writes the loops by hand mixes the two
+# So the order decides how often the processor waits, and which order is best depends on the machine. Whoever writes the loops by hand mixes the two
 # questions and begins again for each new processor. TVM (Chen et al., 2017) keeps them apart, an idea from Halide, a
 # language for image processing: the **computation** is written once, and a **schedule** says how it runs. In whole
 # numbers every order gives the same $C$. In floats another order of the *sum* rounds differently, so a schedule that
@@ -1495,7 +1497,7 @@ if tvm:
 # <details><summary>Answer</summary>
 #
 # No: the steps of $k$ add to the same element, so they can't be done at once. TVM knows from the block that $k$ is a
-# reduction and refuses. A schedule may only do what leaves the result alone.
+# reduction and refuses. A schedule may only do what leaves the result as it is, up to rounding.
 #
 # </details>
 
@@ -1592,9 +1594,8 @@ if tvm:
 # %% [markdown]
 # ## 3.3 What a schedule is worth
 #
-# Now $512 \times 512$, six schedules, compiled for this processor. They go on from each other: plain; *reordered* to
-# $i, k, j$; *tiled*, 64 x 64 x 64; the same *vectorized*; *in registers*, a tile of 4 x 16 sums; that in *parallel* on two
-# threads. *Vote first:* how many times faster is the best one than the plain one? And how near does it come to the
+# Now $512 \times 512$ in six schedules, compiled for this processor: *plain*; *reordered* to $i, k, j$; *tiled*, 64 x 64 x 64;
+# the same *vectorized*; *in registers*, a tile of 4 x 16 sums; that one in *parallel* on two threads. *Vote first:* how many times faster is the best one than the plain one? And how near does it come to the
 # library behind NumPy and torch?
 
 # %% jupyter={"source_hidden": true}
@@ -1718,7 +1719,7 @@ print(f"{len(results)} schedules, each equal to NumPy's product to the last bit"
 #
 # </details>
 #
-# A schedule is a promise that the result stays. Is it kept? In the folded cell a tile takes every fourth row in place of
+# A schedule promises that the result stays. Is the promise kept? In the folded cell a tile takes every fourth row in place of
 # four neighbours. The sums are written at the end of each tile, and TVM 0.27 takes for granted that the tile owns *all*
 # rows from its first to its last: thirteen rows for a tile of four. It overwrites other tiles' results, without a message.
 # So a tool that rewrites programs is trusted *and* tested, against an independent result.
