@@ -32,8 +32,9 @@ Budget: for 12 children, 5 parents, 8 dimensions and 3 iterations 44 global read
 request; at most 1.6 passes a request in shared memory.
 
 Hardware: As framework calls each iteration goes through memory with c, s, v and b, and starts half a dozen kernels. Here all that
-stays on the chip, and only the votes are read, 2 x iterations - 1 times. For CapsNet's 1,152 x 10 pairs b and c together would
-take 92,160 bytes: more than the 48 KB that a block gets without asking.
+stays on the chip, and only the votes are read, 2 x iterations - 1 times. (Once an iteration would do: a child's agreement, its
+softmax and its part of the next sum need the same votes.) For CapsNet's 1,152 x 10 pairs b and c together would take 92,160
+bytes: more than the 48 KB that a block gets without asking.
 """
 
 import math
