@@ -87,7 +87,6 @@ mnist = data.mnist_or_digits(DATA)
 # %%
 course.sheet(".")
 
-
 # %% [markdown]
 # # Hour 1: capsules and routing by agreement
 #
@@ -111,6 +110,7 @@ blocks.draw(
     {"an ordinary unit": PLAIN, "a capsule": [VOTES, "squash", "parent's pose v"]},
     "A capsule sums votes, and the votes' agreement decides the shares",
 )
+
 
 # %% [markdown]
 # If a length is to be a probability, it must stay below one. Equation 1 takes the input $s$ of a capsule to its output $v$
@@ -200,6 +200,7 @@ angles = np.rad2deg(np.arctan2(votes[..., 1], votes[..., 0])).round().astype(int
 print("An A, turned by 30 degrees. Votes for the angle of", *(f"{name:>6s}" for name in LETTERS))
 for i, row in enumerate(angles):
     print(f"{f'by stroke {i + 1}':>49s}", *(f"{angle:5d}°" for angle in row))
+
 
 # %% [markdown]
 # The strokes agree about the A to the degree, and contradict each other about K and Z. Turn the letter and all three votes
@@ -413,6 +414,7 @@ for r in (1, 3, 5):
         f" of {routed.macs / 1e6:.0f} M in all"
     )
 print(f"the votes of one image: {4 * 1152 * 10 * 16:,d} bytes; its pixels: {4 * 28 * 28:,d} bytes")
+
 
 # %% [markdown]
 # ## 1.6 What the paper prints
@@ -917,6 +919,7 @@ course.expect(turn_into_rates([2, 2, 1], 4), [[2, 2, 1], [1, 1, 1]])
 course.expect(turn_into_rates([2, 2, 1], 2), [[2, 1, 1], [1, 1, 2]])
 course.expect(turn_into_rates([2, 2, 1, 2, 1], 2), [[2, 1, 1, 1, 1], [1, 1, 2, 2, 4]])
 
+
 # %% [markdown]
 # The network that we train below has three 3x3 convolutions with batch norm and ReLU, a 1x1 convolution to the eleven
 # classes, and the map enlarged to the scene. *Think first:* the position $i$ of a map of output stride 4 belongs to the
@@ -1149,6 +1152,7 @@ for name, make in (("DeepLabV3, output stride 16", nets.deeplabv3), ("PSPNet, ou
         cost = count(make("resnet101"), (3, 513, 513))
     print(f"{name:28s} {cost.params / 1e6:.1f} M parameters, {cost.macs / 1e9:.0f} G multiply-adds")
 
+
 # %% [markdown]
 # **The trap.** The authors' own network pools by *fixed* squares: for 473x473 images the map is 60x60 and the squares are
 # 60, 30, 20 and 10 wide. Frameworks pool *adaptively*: of $n$ rows, bin $i$ of $b$ reaches from $\lfloor i n / b \rfloor$ to
@@ -1277,6 +1281,7 @@ draw_scenes(
     "What the four networks say about five test scenes",
 )
 
+
 # %% [markdown]
 # *Think first:* is a coarse map too coarse to draw a digit's strokes, or was the network trained too little? The folded
 # cell takes maps of 6x6 and of 12x12 logits and fits them to the *right answers* of 100 test scenes.
@@ -1298,6 +1303,7 @@ at_best = {side: drawable(side, 24 // side, scenery.test_y[:100]) for side in (6
 for side, score in at_best.items():
     print(f"the best {side}x{side} maps that were found: mIoU {score:.0f} %")
 assert at_best[6] < at_best[12]
+
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -1776,6 +1782,7 @@ if tvm:
         graph = getattr(relax.transform, name)()(graph)
         print(f"{name:21s}", sorted(each.name_hint for each in graph.functions))
 
+
 # %% [markdown]
 # **Your turn.** What does fusion save? Count the bytes that $n \times n$ activations move, where $x$, $w$ and the bias are
 # read once, everything is written once, and what one operator writes the next one reads.
@@ -1902,6 +1909,7 @@ if tvm:
         long = len(line) > 98
         print(re.sub(r" = |main_kernel", r"\n        \g<0>", line, count=1) if long else line)
 
+
 # %% [markdown]
 # From the outside in: `by`, `bx` are the block, `ty`, `tx` the thread. Two tiles come to shared memory between two
 # barriers; each step of `k_1` does sixteen multiply-adds; at the end sixteen sums are written. For a depth $K$:
@@ -2024,6 +2032,7 @@ for r in (1, 3):
         f" one kernel would move {fused / 1e6:.2f} MB"
     )
     assert traffic.moved > fused
+
 
 # %% [markdown]
 # One kernel that does all iterations needs to read the votes only *once* an iteration. A child's agreement with the last
@@ -2163,7 +2172,6 @@ try:
 except ValueError as error:
     print("vectorize('k'):", error)
 
-
 # %% [markdown]
 # ## A.4 Which tile of registers?
 #
@@ -2204,6 +2212,7 @@ if tvm:
 # %% jupyter={"source_hidden": true}
 assert right_tiles == ROUNDS * len(codes)
 print(f"{len(codes)} tiles were tried, and each gives the same product")
+
 
 # %% [markdown]
 # It does not. From 1x8 to 1x64 the reads fall by a tenth, and the speed rises several times over. Two other things change
