@@ -209,7 +209,7 @@ def prove(which: Which = None) -> None:
                 wrong += 1
                 tqdm.write(f"{name}: {message}\n")
         for week in meeting.weeks(which or []):
-            for message in gap_proof.prove(week) + form.unmet(weeks.load(notebooks.find(week).parent)):
+            for message in gap_proof.prove(week) + form.faults(weeks.load(notebooks.find(week).parent)):
                 wrong += 1
                 typer.echo(f"{week}: {message}\n")
         mutants = sum(len(kernels.load(name).mutants) + 1 for name in chosen)

@@ -4,8 +4,6 @@ from studylib.course import loads, meeting, notebooks
 from studylib.course.week import MEETING_MINUTES, Week
 from studylib.gpu.findings import counted
 
-# Written before there was this form. A week leaves this list when it has no fault; none is ever added.
-NOT_YET: frozenset[str] = frozenset()
 OWN_WORK = MEETING_MINUTES // 4
 GAPS = 3  # at least, in each of these hours
 HOURS = (1, 2)
@@ -33,11 +31,6 @@ def faults(week: Week) -> list[str]:
         if gaps.get(hour, 0) < GAPS
     ]
     return wrong + _of_cells(week)
-
-
-def unmet(week: Week) -> list[str]:
-    """The faults of a meeting that must have none."""
-    return [] if week.name in NOT_YET else faults(week)
 
 
 def _of_cells(week: Week) -> list[str]:

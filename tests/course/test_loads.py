@@ -182,12 +182,6 @@ def test_what_is_not_in_the_form_is_named(meeting, old, new, fault):
     assert any(re.search(fault, line) for line in form.faults(meeting)), form.faults(meeting)
 
 
-def test_only_the_weeks_on_the_list_may_have_faults(meeting, monkeypatch):
-    assert form.unmet(meeting) == form.faults(meeting) != []
-    monkeypatch.setattr(form, "NOT_YET", {"01_loads"})
-    assert form.unmet(meeting) == []
-
-
 def test_a_week_without_a_notebook_has_faults(meeting):
     (meeting.folder / "01_loads.py").unlink()
     assert "hour 1 has 0 gaps, expected 3 or more" in form.faults(meeting)
@@ -200,18 +194,8 @@ def test_folded_code_counts_for_no_rule(meeting):
 
 
 COURSE = [week.load(source.parent) for source in notebooks.weeks().values()]
-FIRST = {"01_intro_depthwise", "02_resnext_gpu1", "03_fractal_mec", "04_capsule_tvm_seg"}  # as the list began
 
 
 @pytest.mark.parametrize("week", COURSE, ids=lambda week: week.name)
-def test_every_week_of_the_course_is_in_the_form_or_was_there_before_it(week):
-    if week.name in form.NOT_YET:
-        assert form.unmet(week) == []
-        assert form.faults(week), f"{week.name} is in the form now: take it off form.NOT_YET, so that it stays so"
-    else:
-        assert form.unmet(week) == []
-
-
-def test_the_list_of_weeks_not_yet_in_the_form_only_shrinks():
-    assert form.NOT_YET <= FIRST
-    assert form.NOT_YET - {week.name for week in COURSE} == set()
+def test_every_week_of_the_course_is_in_the_form(week):
+    assert form.faults(week) == []
