@@ -318,7 +318,7 @@ for C in (1, 2, 3, 4):
     )
 
 # %% [markdown]
-# With the channels and the side fixed, a block costs as much as $2^C - 1$ convolutions. Each further column doubles the
+# With $M = N$ and the side fixed, a block has the parameters and multiply-adds of $2^C - 1$ convolutions. Each further column doubles the
 # depth; it triples the cost at first, and then little more than doubles it. A plain network of the same depth has only the deepest column, $2^{C-1}$ of them. So the
 # fractal costs less than twice as much as the plain network that is as deep.
 
@@ -337,7 +337,8 @@ print("parameters, multiply-adds, activations: the formulas hold for the paper's
 # ## 1.5 The paper's parameters
 #
 # Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation).
-# All of its parameter counts come out; the errors are *quoted*, we do not compute them. In Table 1, the main results, they do **not**. *Think first:* the paper prints
+# All of its parameter counts come out; the errors are *quoted*, we do not compute them. In Table 1, the main
+# results, the one that we can compute does **not** (for the 40 layers' 22.9M we lack the filters). *Think first:* the paper prints
 # more than we count. The description fixes our count: seven convolutions a block, three of which read the block's
 # input. Which slip in counting would give more?
 
@@ -393,7 +394,7 @@ plt.show()
 # <details><summary>Answer</summary>
 #
 # $1/n$, whatever $p$ is. The weights add up to one, and all inputs are treated alike, so all have the same expectation.
-# The argument needs the survivor of an all-dropped draw to be chosen evenly, too. If the join divided by $n$ in place
+# (Here the weights' inputs are given; where all columns meet, a global draw gives $1/n$ as well.) The argument needs the survivor of an all-dropped draw to be chosen evenly, too. If the join divided by $n$ in place
 # of the number alive, its expectation would be too small by a factor of nearly $1 - p$. That is why dropout multiplies by
 # $1/(1-p)$.
 #
@@ -528,8 +529,6 @@ def digits_net(drop_path, columns=COLUMNS, blocks=5):
             nn.init.xavier_uniform_(module.weight)
     return net
 
-    return net
-
 
 def loss_of(net):
     """Cross-entropy on 200 training images, all paths joined.
@@ -611,9 +610,9 @@ assert min(alone) > max(joined_losses) and max(with_drop) < min(alone)
 print("cut out, column 1 is of little use; with drop-path it is of more, in every seed")
 
 # %% [markdown]
-# What this shows: at 20 layers and this little training, the plain network suffers, with batch norm and all, and the
-# fractal of the same depth does not. (The fractal has more parameters; the labels say how many.) What it does not show:
-# that depth is *good* for anything. The fractal contains a network of depth 5, which learns these digits as well; and
+# What this shows: at 20 layers and this little training, the plain network suffers, batch norm or not, and the
+# fractal of the same depth suffers much less. (The fractal has more parameters; the labels say how many.) What it does not show:
+# that depth is *good* for anything. Its column 1 is a network of depth 5, and such a net learns these digits well by itself; and
 # whether its short paths help by carrying the gradient, we have not measured. But the fractal is not simply that short
 # network: cut out, column 1 can do little, so the columns lean on each other.
 #
@@ -624,7 +623,8 @@ print("cut out, column 1 is of little use; with drop-path it is of more, in ever
 # ## 1.9 Experiment: drop-path, by test error
 #
 # Drop-path is a **regularizer**, so a training loss cannot judge it: above, it has more of it. The paper's evidence is
-# the *test* error, most of all where there are few images (Table 1, CIFAR-100 without augmentation). The paper adds
+# the *test* error, most of all without augmentation (Table 1, CIFAR-100: 35.34 to 28.20 %; with heavy augmentation it is no
+# help, 22.85 to 23.36 %). The paper adds
 # drop-path and **dropout** (0, 10, 20, 30 and 40 % from the first block to the last) together; our nets have no
 # dropout.
 
@@ -643,7 +643,7 @@ sets = {
 display(ledger.check("fractalnet", where="Table 1, errors").grid(kinds, sets))
 
 # %% [markdown]
-# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, until the training loss is near zero.
+# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, again and again.
 # Does drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control
 # is the plain network of 8 layers, trained by itself.
 
@@ -681,7 +681,7 @@ for name in ("plain", "joined", "drop-path"):
             errors.setdefault(f"{name}: column {n} alone", []).append(test_error(net.column(n)))
 for name, values in errors.items():
     print(f"{name:27s} test error {Summary(tuple(values), '%')}")
-plots.seeds(errors, "With drop-path each column is good alone", "test error, % (chance: 90)")
+plots.seeds(errors, "Cut out, columns 1 and 3 fail without drop-path and work with it", "test error, % (chance: 90)")
 
 # %% jupyter={"source_hidden": true}
 for n in (1, 3):
@@ -693,8 +693,9 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 
 # %% [markdown]
 # What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are
-# of little use. With it the deepest column has, in these three seeds, fewer errors than the plain network of the same
-# depth that was trained by itself, and comes near the whole: the paper's most surprising claim. What it does *not* show
+# of little use. With it, in the stored run, the deepest column has on average fewer errors than the plain network of the same depth that was
+# trained by itself (three seeds, the closest nearly touch): the paper's most surprising claim. It stays a few points behind
+# the whole. What it does *not* show
 # is the paper's gain for the whole network: with and without drop-path, its errors lie within each other's spread.
 # Digits are not CIFAR-100, and we have no dropout.
 #
@@ -711,7 +712,7 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 # 1. In both, the gradient reaches early layers over few convolutions. A residual join is a sum with an identity: it can
 #    pass its input on unchanged, and its values can grow with depth. A mean does not grow, and each path has a
 #    convolution.
-# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, 0.59 for the paper's $p$: the
+# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, $1/1.7$ for the paper's $p$: the
 #    right expectation, but another size in each draw.
 # 3. The authors' own program, or the number of parameters of each layer. A program by others can share their reader's
 #    slip.
@@ -825,7 +826,7 @@ print("each of im2col's windows lies in a strip")
 
 # %% jupyter={"source_hidden": true} tags=["figure-lowering"]
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 4.6), layout="constrained", width_ratios=[7, 9, 21])
-plots.title(fig, "105 numbers in place of 225: what im2col writes twice, a strip has once")
+plots.title(fig, "105 numbers in place of 225: what im2col repeats downwards, a strip has once")
 axes[0].imshow(digit[0, :, :, 0])
 axes[0].add_patch(plt.Rectangle((1.5, -0.5), 3, 7, fill=False, ec=plots.ORANGE, lw=3))
 axes[0].add_patch(plt.Rectangle((1.6, 2.5), 2.8, 2, fill=False, ec=plots.BLUE, lw=2.5))
@@ -865,7 +866,8 @@ plt.show()
 # Algorithm 2 of the paper has two ways to do them. **Solution A**: for each $h$ one product over the whole batch. The
 # products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order
 # $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
-# products, and nothing is reordered. The paper takes A where the output is narrow (up to about 100 on GPUs).
+# products, and nothing is reordered. As a second
+# source has it, the paper takes A where the output is narrow (up to about 100 on GPUs).
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -918,7 +920,7 @@ print(f"{cases} convolutions: im2col, Solution A and Solution B are torch's conv
 # No. BLAS wants the address of the first number and the **leading dimension**, the distance from the start of a row to
 # that of the next. For output row $h$ the address is that of $L$ plus $s_h h\, k_w i_c$ numbers, and the leading
 # dimension is $i_h k_w i_c$. The folded cell shows it on NumPy's strides. `studylib.mec` computes that
-# way, and section 2.4 measures that it allocates nothing more.
+# way, and section 2.4 measures that it allocates nothing more (Solution B, one image).
 #
 # </details>
 
@@ -1079,8 +1081,8 @@ plt.show()
 
 # %% [markdown]
 # Below the dashed line MEC *costs* memory: with $k_h < s_h$ no window reads some of the image's rows, and the strips
-# carry them along. For $s_h = 1$ im2col's buffer is nearly $k_h$ times MEC's: for 3x3 a third, not a ninth, because the
-# repetition *across* stays.
+# carry them along. For $s_h = 1$, in images much higher than the kernel, im2col's buffer is nearly $k_h$ times
+# MEC's: for 3x3 a third remains, not a ninth, because the repetition *across* stays.
 #
 # ## 2.5 Where it saves nothing
 #
@@ -1184,7 +1186,8 @@ print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is small
 # 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with 512 filters. There a product of a few
 # rows reads a large $K$; whether that is the cause we have not measured. conv2d was ahead of MEC in all but cv7. On two
 # cores MEC was ahead in three layers only (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine.
-# `python -m benchmarks.mec` measures it again.
+# The run stored above differs in several layers: such times depend on what else runs. `python -m benchmarks.mec` measures
+# them again.
 #
 # </details>
 #
@@ -1245,7 +1248,7 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
 #
 # </details>
 #
-# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends once, at $-b_j / w_j$,
+# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends at most once, at $-b_j / w_j$,
 # so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$
 # units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of them change the
 # slope?
@@ -1277,9 +1280,9 @@ for ax, k in zip(axes, (2, 5)):
     ax.set(xlabel="x", title=f"{k} layers, {2 * k} units", ylim=(-0.05, 1.05))
 axes[0].set_ylabel("t applied k times to x")
 ks = np.arange(1, 13)
-axes[2].semilogy(2 * ks, 2.0**ks, "o-", label="k layers of two: 2^k", base=2)
-axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", label="one layer of 2k: 2k + 1", base=2)
-axes[2].set(xlabel="units", ylabel="pieces, at most", title="Depth multiplies")
+axes[2].semilogy(2 * ks, 2.0**ks, "o-", label="tent map k times: 2^k", base=2)
+axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", label="one layer of 2k: at most 2k + 1", base=2)
+axes[2].set(xlabel="units", ylabel="pieces", title="Depth multiplies")
 axes[2].legend(fontsize=8)
 plt.show()
 
@@ -1315,7 +1318,7 @@ for units in (1, 7, 15, 23, 31):
     print(f"one layer of {units:2d} units: at least {wrong:2d} of {2**k + 1} points on the wrong side")
 
 # %% [markdown]
-# With half the units that it would need, one layer is wrong on about a quarter of the points, wherever it puts its bends.
+# With half the units that it would need, one layer is wrong on at least about a quarter of the points, wherever it puts its bends.
 # What this shows: there are functions for which depth saves exponentially many units. What it does not show: that the
 # functions we want to learn are of this kind, or that training finds such weights.
 #
@@ -1670,7 +1673,8 @@ studylib.check("mec_lower")
 #    overwriting what a slow one still reads.
 # 2. $4 \cdot 224 \cdot 7 \cdot 64$ bytes, 401 kB: more than a block gets on today's cards. It could keep the $k_h$ rows
 #    that are in use, and bring a new one for each output row.
-# 3. It writes a quarter of the numbers, and the joined map at full size is never written and read again.
+# 3. In the paper's order (pool, then join) the $n$ pooled maps are never written and read again: one kernel reads each
+#    column's map once and writes one map of a quarter of the size.
 #
 # </details>
 #
@@ -1746,7 +1750,8 @@ print("no register spilled, no double precision by accident")
 # %% [markdown]
 # The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them
 # together touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is
-# full of threads. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving
+# full of threads. By these counts 32 is better than 16, but then all threads of
+# a block of 1024 wait at each barrier, and what that costs only a card can say. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving
 # each thread several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such
 # products to them: they build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
 #
