@@ -296,9 +296,6 @@ class Inference(Pruning):
         self.lookups.append(Lookup(module, name, value))
         return value
 
-    def range_arguments(self, call: ast.expr, mask: Mask):
-        return tuple(varying(value.dtype) for value in super().range_arguments(call, mask))
-
     def imported(self, value, name: str, node: ast.AST):
         value = super().imported(value, name, node)
         if not isinstance(value, Array):

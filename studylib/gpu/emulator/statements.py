@@ -136,8 +136,8 @@ class Statements(Expressions):
 
     def do_For(self, node: ast.For, mask: Mask) -> Mask:
         if isinstance(node.iter, ast.Call) and self.is_builtin(node.iter.func, "range"):
-            start, _, _ = self.range_arguments(node.iter, mask)
-            return self.loop(node, mask, lambda reached: (np.bool_(True), start))
+            item = self.range_item(node.iter, mask)
+            return self.loop(node, mask, lambda reached: (np.bool_(True), item))
         items = self.eval(node.iter, mask)
         if not isinstance(items, tuple):
             self.reject("a for loop runs over range(...) or over a tuple", node.iter)
@@ -146,19 +146,15 @@ class Statements(Expressions):
             self.reject("a for loop over an empty tuple has no type", node.iter)
         return self.loop(node, mask, lambda reached: (np.bool_(True), items[0]))
 
-    def range_arguments(self, call: ast.expr, mask: Mask):
-        """(start, stop, step) of a call of range, in the type of its variable."""
-        assert isinstance(call, ast.Call)
+    def range_item(self, call: ast.Call, mask: Mask):
+        """What a call of range gives to its variable."""
         if call.keywords or not 1 <= len(call.args) <= 3:
             self.reject("range() takes 1 to 3 arguments", call)
         given = [self.number(argument, mask) for argument in call.args]
         try:
-            dtype = types.range_dtype([v.dtype for v in given])
+            return np.empty(0, types.range_dtype([v.dtype for v in given]))
         except TypeError as error:
             self.reject(str(error), call)
-        given = [types.cast(v, dtype) for v in given]
-        zero, one = dtype.type(0), dtype.type(1)
-        return (zero, given[0], one) if len(given) == 1 else (*given, one)[:3]
 
     def check_loop(self, node: ast.While | ast.For) -> None:
         if node.orelse:
