@@ -75,11 +75,11 @@ class Expressions(ABC):
         self.fail("unsupported", message, node)
 
     @abstractmethod
-    def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
-        """What is reached where the condition holds, and where it does not."""
+    def branch(self, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
+        """What is reached where the test holds, and where it does not."""
 
     @abstractmethod
-    def choose(self, mask_a: Mask, a, mask_b: Mask, b, node: ast.AST):
+    def choose(self, a, b):
         """A value that is `a` on one path and `b` on another."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Expressions(ABC):
         """The array of a `cuda.shared.array` or `cuda.local.array`."""
 
     @abstractmethod
-    def call(self, node: ast.Call, function, arguments: list, mask: Mask):
+    def call(self, node: ast.Call, function, arguments: list):
         """The result of a device function."""
 
     # -- values
@@ -223,7 +223,7 @@ class Expressions(ABC):
             if type(operator) not in types.COMPARE:
                 self.reject("in and is are not supported in a kernel", node)
             if result is not None:  # a < b < c reads c only where a < b
-                mask, _ = self.branch(result, mask, node)
+                mask, _ = self.branch(mask, node)
                 if not mask.any:
                     break
             right = self.number(comparator, mask)
@@ -235,12 +235,13 @@ class Expressions(ABC):
         return result
 
     def eval_IfExp(self, node: ast.IfExp, mask: Mask):
-        yes, no = self.branch(self.number(node.test, mask), mask, node.test)
+        self.number(node.test, mask)
+        yes, no = self.branch(mask, node.test)
         if not no.any:
             return self.settle(node, self.eval(node.body, yes))
         if not yes.any:
             return self.settle(node, self.eval(node.orelse, no))
-        return self.settle(node, self.choose(yes, self.eval(node.body, yes), no, self.eval(node.orelse, no), node))
+        return self.settle(node, self.choose(self.eval(node.body, yes), self.eval(node.orelse, no)))
 
     # -- arrays and tuples
 
@@ -359,7 +360,7 @@ class Expressions(ABC):
             return intrinsic.compute(self, node, mask, used, *self.operands(intrinsic, node, mask))
         function = self.eval(node.func, mask)
         if isinstance(function, FunctionType) or hasattr(function, "py_func"):
-            return self.call(node, function, [self.eval(a, mask) for a in node.args], mask)
+            return self.call(node, function, [self.eval(a, mask) for a in node.args])
         if node.keywords:
             self.reject(f"keyword arguments of {ast.unparse(node.func)} are not supported", node)
         if function is builtins.print:
