@@ -17,7 +17,7 @@ from studylib.gpu.emulator.frame import Frame
 from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Array, Memory, row_strides
+from studylib.gpu.emulator.memory import Array
 from studylib.gpu.findings import Site, counted, stop
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
@@ -192,13 +192,7 @@ class Expressions(ABC):
         return getattr(module, name, MISSING)
 
     def imported(self, value, name: str, node: ast.AST):
-        """A Python object as a value of the kernel: numbers, tuples and arrays; the rest is what can be called."""
-        if isinstance(value, np.ndarray):
-            if value.dtype not in types.DTYPES:
-                self.reject(f"the constant array {name} has the type {value.dtype}", node)
-            data = np.ascontiguousarray(value).reshape(-1)
-            memory = Memory(name, "constant", data, value.shape, row_strides(value.shape))
-            return Array(memory, memory.shape, memory.strides)
+        """A Python object as a value of the kernel: numbers and tuples; the rest is what can be called."""
         if isinstance(value, bool | int | float | tuple | np.generic):
             try:
                 return types.constant(value)

@@ -281,9 +281,10 @@ class Inference(Pruning):
         return value
 
     def imported(self, value, name: str, node: ast.AST):
-        value = super().imported(value, name, node)
-        if not isinstance(value, Array):
-            return value
+        if not isinstance(value, np.ndarray):
+            return super().imported(value, name, node)
+        if value.dtype not in types.DTYPES:
+            self.reject(f"the constant array {name} has the type {value.dtype}", node)
         memory = Memory(name, "constant", np.empty(0, value.dtype), (), ())
         return TypedArray(frozenset([memory]), value.ndim, writable=False)
 
