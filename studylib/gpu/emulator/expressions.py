@@ -6,7 +6,7 @@ import ast
 import builtins
 import math
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -18,7 +18,8 @@ from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array
-from studylib.gpu.findings import Site, counted, stop
+from studylib.gpu.emulator.run import Run
+from studylib.gpu.findings import Site, counted
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
@@ -57,7 +58,7 @@ def methods(owner: type, prefix: str) -> dict[type, Callable]:
     return _METHODS[owner, prefix]
 
 
-class Expressions(ABC):
+class Expressions(Run):
     """The expressions of a kernel; what the abstract methods do is given by the other parts of the inference."""
 
     def __init__(self, machine: Machine, frame: Frame):
@@ -67,12 +68,6 @@ class Expressions(ABC):
 
     def site(self, node: ast.AST) -> Site:
         return self.frame.source.site(node)
-
-    def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
-        raise stop(kind, message, self.site(node))
-
-    def reject(self, message: str, node: ast.AST) -> NoReturn:
-        self.fail("unsupported", message, node)
 
     @abstractmethod
     def branch(self, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
@@ -85,10 +80,6 @@ class Expressions(ABC):
     @abstractmethod
     def settle(self, node: ast.AST, value):
         """The value in the type that the expression has in all rounds of a loop."""
-
-    @abstractmethod
-    def declare(self, space: str, node: ast.Call) -> Array:
-        """The array of a `cuda.shared.array` or `cuda.local.array`."""
 
     @abstractmethod
     def call(self, node: ast.Call, function, arguments: list):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, LocalMemory, SharedMemory
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.emulator.run import Run
+from studylib.gpu.findings import Site
 from studylib.gpu.language.source import Source
 
 Variables = dict[str, Any]
@@ -42,7 +43,7 @@ class Typed:
 
 
 @dataclass(eq=False, slots=True)
-class Frame:
+class Frame(Run):
     """One call of a function: its variables, the loops it is in, and the values it has returned so far."""
 
     typed: Typed
@@ -59,12 +60,6 @@ class Frame:
 
     def site(self, node: ast.AST) -> Site:
         return self.typed.source.site(node)
-
-    def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
-        raise stop(kind, message, self.site(node))
-
-    def reject(self, message: str, node: ast.AST) -> NoReturn:
-        self.fail("unsupported", message, node)
 
     def declare(self, space: str, node: ast.Call) -> Array:
         """The array of a `cuda.shared.array` or `cuda.local.array`: one a block, or one a thread and call."""
