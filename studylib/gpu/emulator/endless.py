@@ -36,7 +36,7 @@ def still_running(error: BaseException) -> Finding | None:
     if not loops:
         return None
     site = min(loops, key=lambda loop: not isinstance(loop.node, ast.While)).site
-    return Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
+    return stop("endless-loop", "the loop was still running", site).finding
 
 
 class LoopGuard:
