@@ -1,4 +1,4 @@
-"""What a kernel is to those that walk over it or run it: a function with its types, and one call of it."""
+"""What the inference finds and a run uses: a function with its types, and one call of the function."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Typed:
     """A function with the types that one combination of argument types gives it; what the inference found.
 
     casts: where paths meet, the types of the variables that differ between them. values: the type of an
-    expression, None for what is no number and no tuple; an expression that is missing is never evaluated. reached: the
-    statements that can be. calls, arrays: what a call runs or declares. All by the id of the syntax node.
-    result, result_value: of the function, None if it returns nothing. body: the function lowered, once it is.
+    expression, None for what is neither a number nor a tuple; an expression that is missing is never evaluated.
+    reached: the statements that can be reached. calls, arrays: what a call runs or declares. All by the id of the
+    syntax node.
+    result, result_value: of the function, None if it returns nothing. body: the lowered function, once there is one.
     """
 
     source: Source

@@ -97,7 +97,7 @@ class Uses(Observer):
 
 
 class Lookup(NamedTuple):
-    """What a name stood for that is not local to a function, or that a module holds."""
+    """What a name stood for: one that is not local to its function, or one in a module."""
 
     place: Source | ModuleType
     name: str

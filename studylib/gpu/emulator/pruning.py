@@ -53,7 +53,7 @@ class Pruning(Statements):
     def do_If(self, node: ast.If, mask: Mask) -> Mask:
         mask = super().do_If(node, mask)
         if self._truth(node.test) is not None and not self._is_pruned_first(node.test):
-            # Of a pruned arm nothing is left but that, for Numba, the names assigned in it or beside it are no constants.
+            # A pruned arm leaves one trace: for Numba the names assigned in it or in the other arm are no constants.
             arms = [*node.body, *node.orelse]
             for name in {n.id: n for arm in arms for n in ast.walk(arm) if isinstance(n, ast.Name)}.values():
                 value = self.frame.variables.get(name.id)
