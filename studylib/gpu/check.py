@@ -83,7 +83,7 @@ def _copied(args: tuple) -> tuple:
 
 
 def _before(args: tuple, arguments: list[Argument], program: Program) -> tuple:
-    """What the kernel is given, for a second run; of an array that it never writes the launch has a copy already."""
+    """The arguments for a second run: copies, where the launch does not hold one that the kernel never writes."""
     own = [a.host is not None and a.name not in program.stored for a in arguments]
     others = _copied(tuple(None if kept else given for kept, given in zip(own, args, strict=True)))
     return tuple(a.result() if kept else other for kept, a, other in zip(own, arguments, others, strict=True))

@@ -1,4 +1,4 @@
-"""Installed without extras the package has NumPy beside it and nothing else: the emulator and its checks work."""
+"""Installed without extras, the package brings NumPy and nothing else: the emulator and its checks work."""
 
 import os
 import subprocess

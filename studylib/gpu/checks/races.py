@@ -110,7 +110,7 @@ class History:
     writer: np.ndarray
     write_time: np.ndarray
     log: list[tuple[Now, int]] = field(default_factory=list)  # reads, with their times
-    has_writes: bool = False  # whether there is any that a barrier has not put behind all threads
+    has_writes: bool = False  # whether it holds a write that no barrier has put behind all threads
 
     @classmethod
     def of(cls, size: int) -> History:
@@ -126,7 +126,7 @@ class History:
 
 
 class Now:
-    """The access under test: of each live lane the cell in the history, and the thread."""
+    """The access under test: for each live lane its thread and its cell in the history."""
 
     def __init__(self, machine: Machine, memory: Memory, cells: int | Cells, mask: Mask, site: Site):
         self.memory, self.site = memory, site
@@ -147,7 +147,7 @@ class Now:
 
     @cached_property
     def place(self) -> slice | np.ndarray:
-        """The cells once more, as a slice where they are a run: that is faster."""
+        """The same cells, as a slice where they are consecutive: that is faster."""
         if isinstance(self._cells, int) or not self._mask.full or (start := self._cells.base.start()) is None:
             return self.at
         first = start + self._cells.constant + home(self.memory)[1]
@@ -155,7 +155,7 @@ class Now:
 
 
 def home(memory: Memory) -> tuple[Hashable, int]:
-    """(what has a history of its own, the cell in it at which the memory starts): views of an allocation share one."""
+    """(the key of a history, the cell of it at which the memory starts): views of an allocation share a history."""
     first, odd = divmod(memory.first_byte, memory.dtype.itemsize)
     return (memory, 0) if memory.owner is None or odd else ((memory.owner, memory.dtype.itemsize), first)
 
@@ -299,7 +299,7 @@ class Races:
         theirs: str,
         only: Callable[[], np.ndarray] | None = None,
     ) -> bool:
-        """Reports the access where it is unordered with the others', and `only` holds; whether there was any."""
+        """Reports the access where it is unordered with the others' and `only` holds; returns whether it did."""
         other, threads = others[access.place], access.threads
         if other.max(initial=NOBODY) == NOBODY:
             return False

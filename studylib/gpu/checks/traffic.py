@@ -55,7 +55,7 @@ def _cost(request: bytes, lanes: bytes, space: str, size: int) -> int:
 
 
 class Traffic:
-    """Costs of requests; what the same lanes request again is looked up."""
+    """What requests cost; a request that the same lanes make again is looked up."""
 
     def __init__(self) -> None:
         self._costs: dict[tuple, tuple[Index, Mask, tuple[int, int]]] = {}

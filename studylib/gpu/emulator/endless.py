@@ -19,14 +19,14 @@ EVERY = 64  # rounds between two looks at the state
 
 @dataclass(frozen=True)
 class Running:
-    """What each run of a loop has among its variables, as `running_loop`, for `still_running`."""
+    """Marks a run of a loop: it is there as the variable `running_loop`, where `still_running` finds it."""
 
     node: ast.While | ast.For
     site: Site
 
 
 def still_running(error: BaseException) -> Finding | None:
-    """Of what ended a launch from outside: the outermost `while` that was running, or if there is none the outermost `for`."""
+    """The loop that ran when a launch was ended from outside: the outermost `while`, else the outermost `for`."""
     loops: list[Running] = []
     trace = error.__traceback__
     while trace is not None:
@@ -36,7 +36,7 @@ def still_running(error: BaseException) -> Finding | None:
     if not loops:
         return None
     site = min(loops, key=lambda loop: not isinstance(loop.node, ast.While)).site
-    return Finding("endless-loop", "the loop was still running", site.file, site.line, site.column, site.text)
+    return stop("endless-loop", "the loop was still running", site).finding
 
 
 class LoopGuard:

@@ -6,7 +6,7 @@ import ast
 import builtins
 import math
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, NoReturn
@@ -17,8 +17,9 @@ from studylib.gpu.emulator.frame import Frame
 from studylib.gpu.emulator.intrinsics import INTRINSICS, NAMES, Intrinsic
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.emulator.memory import Array, Memory, row_strides
-from studylib.gpu.findings import Site, counted, stop
+from studylib.gpu.emulator.memory import Array
+from studylib.gpu.emulator.run import Run
+from studylib.gpu.findings import Site, counted
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
@@ -57,7 +58,7 @@ def methods(owner: type, prefix: str) -> dict[type, Callable]:
     return _METHODS[owner, prefix]
 
 
-class Expressions(ABC):
+class Expressions(Run):
     """The expressions of a kernel; what the abstract methods do is given by the other parts of the inference."""
 
     def __init__(self, machine: Machine, frame: Frame):
@@ -68,18 +69,12 @@ class Expressions(ABC):
     def site(self, node: ast.AST) -> Site:
         return self.frame.source.site(node)
 
-    def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
-        raise stop(kind, message, self.site(node))
-
-    def reject(self, message: str, node: ast.AST) -> NoReturn:
-        self.fail("unsupported", message, node)
+    @abstractmethod
+    def branch(self, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
+        """What is reached where the test holds, and where it does not."""
 
     @abstractmethod
-    def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
-        """What is reached where the condition holds, and where it does not."""
-
-    @abstractmethod
-    def choose(self, mask_a: Mask, a, mask_b: Mask, b, node: ast.AST):
+    def choose(self, a, b):
         """A value that is `a` on one path and `b` on another."""
 
     @abstractmethod
@@ -87,11 +82,7 @@ class Expressions(ABC):
         """The value in the type that the expression has in all rounds of a loop."""
 
     @abstractmethod
-    def declare(self, space: str, node: ast.Call) -> Array:
-        """The array of a `cuda.shared.array` or `cuda.local.array`."""
-
-    @abstractmethod
-    def call(self, node: ast.Call, function, arguments: list, mask: Mask):
+    def call(self, node: ast.Call, function, arguments: list):
         """The result of a device function."""
 
     # -- values
@@ -192,13 +183,7 @@ class Expressions(ABC):
         return getattr(module, name, MISSING)
 
     def imported(self, value, name: str, node: ast.AST):
-        """A Python object as a value of the kernel: numbers, tuples and arrays; the rest is what can be called."""
-        if isinstance(value, np.ndarray):
-            if value.dtype not in types.DTYPES:
-                self.reject(f"the constant array {name} has the type {value.dtype}", node)
-            data = np.ascontiguousarray(value).reshape(-1)
-            memory = Memory(name, "constant", data, value.shape, row_strides(value.shape))
-            return Array(memory, memory.shape, memory.strides)
+        """A Python object as a value of the kernel: numbers and tuples; the rest is what can be called."""
         if isinstance(value, bool | int | float | tuple | np.generic):
             try:
                 return types.constant(value)
@@ -223,7 +208,7 @@ class Expressions(ABC):
             if type(operator) not in types.COMPARE:
                 self.reject("in and is are not supported in a kernel", node)
             if result is not None:  # a < b < c reads c only where a < b
-                mask, _ = self.branch(result, mask, node)
+                mask, _ = self.branch(mask, node)
                 if not mask.any:
                     break
             right = self.number(comparator, mask)
@@ -235,12 +220,13 @@ class Expressions(ABC):
         return result
 
     def eval_IfExp(self, node: ast.IfExp, mask: Mask):
-        yes, no = self.branch(self.number(node.test, mask), mask, node.test)
+        self.number(node.test, mask)
+        yes, no = self.branch(mask, node.test)
         if not no.any:
             return self.settle(node, self.eval(node.body, yes))
         if not yes.any:
             return self.settle(node, self.eval(node.orelse, no))
-        return self.settle(node, self.choose(yes, self.eval(node.body, yes), no, self.eval(node.orelse, no), node))
+        return self.settle(node, self.choose(self.eval(node.body, yes), self.eval(node.orelse, no)))
 
     # -- arrays and tuples
 
@@ -359,7 +345,7 @@ class Expressions(ABC):
             return intrinsic.compute(self, node, mask, used, *self.operands(intrinsic, node, mask))
         function = self.eval(node.func, mask)
         if isinstance(function, FunctionType) or hasattr(function, "py_func"):
-            return self.call(node, function, [self.eval(a, mask) for a in node.args], mask)
+            return self.call(node, function, [self.eval(a, mask) for a in node.args])
         if node.keywords:
             self.reject(f"keyword arguments of {ast.unparse(node.func)} are not supported", node)
         if function is builtins.print:

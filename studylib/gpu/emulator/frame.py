@@ -1,18 +1,19 @@
-"""What a kernel is to those that walk over it or run it: a function with its types, and one call of it."""
+"""What the inference finds and a run uses: a function with its types, and one call of the function."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, LocalMemory, SharedMemory
-from studylib.gpu.findings import Site, stop
+from studylib.gpu.emulator.run import Run
+from studylib.gpu.findings import Site
 from studylib.gpu.language.source import Source
 
 Variables = dict[str, Any]
@@ -24,9 +25,10 @@ class Typed:
     """A function with the types that one combination of argument types gives it; what the inference found.
 
     casts: where paths meet, the types of the variables that differ between them. values: the type of an
-    expression, None for what is no number and no tuple; an expression that is missing is never evaluated. reached: the
-    statements that can be. calls, arrays: what a call runs or declares. All by the id of the syntax node.
-    result, result_value: of the function, None if it returns nothing. body: the function lowered, once it is.
+    expression, None for what is neither a number nor a tuple; an expression that is missing is never evaluated.
+    reached: the statements that can be reached. calls, arrays: what a call runs or declares. All by the id of the
+    syntax node.
+    result, result_value: of the function, None if it returns nothing. body: the lowered function, once there is one.
     """
 
     source: Source
@@ -42,7 +44,7 @@ class Typed:
 
 
 @dataclass(eq=False, slots=True)
-class Frame:
+class Frame(Run):
     """One call of a function: its variables, the loops it is in, and the values it has returned so far."""
 
     typed: Typed
@@ -59,12 +61,6 @@ class Frame:
 
     def site(self, node: ast.AST) -> Site:
         return self.typed.source.site(node)
-
-    def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
-        raise stop(kind, message, self.site(node))
-
-    def reject(self, message: str, node: ast.AST) -> NoReturn:
-        self.fail("unsupported", message, node)
 
     def declare(self, space: str, node: ast.Call) -> Array:
         """The array of a `cuda.shared.array` or `cuda.local.array`: one a block, or one a thread and call."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -35,16 +34,6 @@ class Reach(Mask):
     def __init__(self, reached: bool):
         super().__init__(np.zeros(0, bool))
         self.any, self.full = reached, False
-
-    def union(self, other: Mask) -> Mask:
-        return self if self.any else other
-
-    def covers(self, other: Mask) -> bool:
-        return False
-
-    @cached_property
-    def none(self) -> Mask:
-        return Reach(False)
 
 
 class TypedArray(Array):
@@ -108,7 +97,7 @@ class Uses(Observer):
 
 
 class Lookup(NamedTuple):
-    """What a name stood for that is not local to a function, or that a module holds."""
+    """What a name stood for: one that is not local to its function, or one in a module."""
 
     place: Source | ModuleType
     name: str
@@ -211,14 +200,14 @@ class Inference(Pruning):
                 self._unset, self._loops = self._unset or error, loops
         return mask
 
-    def loop(self, node: ast.While | ast.For, mask: Mask, head: Callable[[Mask], tuple[Any, Any]]) -> Mask:
+    def loop(self, node: ast.While | ast.For, mask: Mask, head: Callable[[Mask], Any]) -> Mask:
         self.check_loop(node)
         frame, entry, key = self.frame, (mask, self.frame.variables), (id(self.frame.typed), id(node))
         _, frame.variables = self.join(node, "head", [entry, *self._back.get(key, [])])
         before = {name: type_of(value) for name, value in frame.variables.items()}
         self._loops += 1
-        condition, item = head(mask)
-        inside, outside = self.branch(condition, mask, node.test if isinstance(node, ast.While) else node)
+        item = head(mask)
+        inside, outside = self.branch(mask, node.test if isinstance(node, ast.While) else node)
         exits: list[Arm] = [(outside, dict(frame.variables))]
         if isinstance(node, ast.For):
             self.assign(node.target, _varied(item), inside)
@@ -239,7 +228,7 @@ class Inference(Pruning):
         mask, merged = arms[0][0], dict(arms[0][1])
         for _, other in arms[1:]:
             for name, value in other.items():
-                merged[name] = self.choose(mask, merged.get(name, MISSING), mask, value, node)
+                merged[name] = self.choose(merged.get(name, MISSING), value)
         casts: Variables = {}
         for name, value in merged.items():
             wanted = CONFLICT if value is CONFLICT else _plain(value)
@@ -249,7 +238,7 @@ class Inference(Pruning):
         self.frame.typed.casts[id(node), where] = casts
         return mask, merged
 
-    def choose(self, mask_a: Mask, a, mask_b: Mask, b, node: ast.AST):
+    def choose(self, a, b):
         if a is MISSING or b is MISSING:
             return b if a is MISSING else a
         if a is b or (not is_number(a) and type_of(a) == type_of(b)):
@@ -258,7 +247,7 @@ class Inference(Pruning):
             same_literal = isinstance(a, types.Literal) and isinstance(b, types.Literal) and a == b
             return types.Literal(a) if same_literal else varying(types.unify(a.dtype, b.dtype))
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            parts = tuple(self.choose(mask_a, x, mask_b, y, node) for x, y in zip(a, b, strict=True))
+            parts = tuple(self.choose(x, y) for x, y in zip(a, b, strict=True))
             return CONFLICT if any(part is CONFLICT for part in parts) else parts
         if isinstance(a, TypedArray) and isinstance(b, TypedArray) and (a.dtype, a.ndim) == (b.dtype, b.ndim):
             return TypedArray(a.memories | b.memories, a.ndim, a.writable and b.writable)
@@ -281,11 +270,6 @@ class Inference(Pruning):
         self.frame.typed.values[id(node)] = _plain(value)
         return value
 
-    def load(self, array: Array, indices: tuple, mask: Mask, node: ast.AST):
-        value = super().load(array, indices, mask, node)
-        self.frame.typed.values[id(node)] = _plain(value)
-        return value
-
     def look_up(self, name: str):
         value = super().look_up(name)
         self.lookups.append(Lookup(self.frame.source, name, value))
@@ -296,13 +280,11 @@ class Inference(Pruning):
         self.lookups.append(Lookup(module, name, value))
         return value
 
-    def range_arguments(self, call: ast.expr, mask: Mask):
-        return tuple(varying(value.dtype) for value in super().range_arguments(call, mask))
-
     def imported(self, value, name: str, node: ast.AST):
-        value = super().imported(value, name, node)
-        if not isinstance(value, Array):
-            return value
+        if not isinstance(value, np.ndarray):
+            return super().imported(value, name, node)
+        if value.dtype not in types.DTYPES:
+            self.reject(f"the constant array {name} has the type {value.dtype}", node)
         memory = Memory(name, "constant", np.empty(0, value.dtype), (), ())
         return TypedArray(frozenset([memory]), value.ndim, writable=False)
 
@@ -357,7 +339,7 @@ class Inference(Pruning):
 
     # -- device functions
 
-    def call(self, node: ast.Call, function, arguments: list, mask: Mask):
+    def call(self, node: ast.Call, function, arguments: list):
         given = getattr(function, "py_func", function)
         if given is function and not self.plain_calls:
             message = f"{ast.unparse(node.func)} is a plain function; a kernel can call it with @cuda.jit(device=True)"
@@ -366,7 +348,7 @@ class Inference(Pruning):
             source = Source(given)
         except (ValueError, TypeError) as error:
             self.reject(str(error), node)
-        variables = self._bound(node, source, arguments, mask)
+        variables = self._bound(node, source, arguments)
         key = id(given), tuple(type_of(v) for v in variables.values())
         if key in self.known and self.known[key] is None:
             self.reject(f"{source.name} calls itself, which is not supported", node)
@@ -374,14 +356,14 @@ class Inference(Pruning):
         if typed is None:
             self.known[key] = None
             try:
-                typed = self.known[key] = self._infer(node, source, variables, mask)
+                typed = self.known[key] = self._infer(node, source, variables)
             finally:
                 if typed is None:
                     del self.known[key]
         self.frame.typed.calls[id(node)] = typed
         return typed.result_value
 
-    def _bound(self, node: ast.Call, source: Source, arguments: list, mask: Mask) -> Variables:
+    def _bound(self, node: ast.Call, source: Source, arguments: list) -> Variables:
         names = source.parameters
         if node.keywords or len(arguments) != len(names):
             wanted = f"{counted(len(names), 'argument')} ({', '.join(names)})"
@@ -391,7 +373,7 @@ class Inference(Pruning):
                 self.not_a(value, "a number, a tuple or an array", argument)
         return {name: abstract(value) for name, value in zip(names, arguments, strict=True)}
 
-    def _infer(self, node: ast.Call, source: Source, variables: Variables, mask: Mask) -> Typed:
+    def _infer(self, node: ast.Call, source: Source, variables: Variables) -> Typed:
         caller = self.frame, self._changed, self._loops, self._unset
         typed, given = Typed(source), list(variables.values())
         self.frame, self._loops = frame, _ = Frame(typed, self.machine, variables), 0
@@ -406,7 +388,7 @@ class Inference(Pruning):
             results = []
         result = results[0] if results else None
         for value in results[1:]:
-            result = self.choose(mask, result, mask, value, node)
+            result = self.choose(result, value)
         if result is CONFLICT:
             self.reject(f"{source.name} returns values of different kinds", node)
         if isinstance(result, Array) and not any(result is value for value in given):

@@ -309,7 +309,7 @@ def _merged(frame: Frame, arms: list[Arm], join: Join) -> Arm:
 
 
 def _meet(frame: Frame, arms: list[Arm], join: Join) -> Mask:
-    """The lanes of the arms, of which there is one at least; the frame has their variables from here on."""
+    """The lanes of the arms, of which there is at least one; the frame goes on with the arms' variables."""
     live = [arm for arm in arms if arm[0].any]
     if not live:
         return arms[0][0]

@@ -49,7 +49,7 @@ class Grid:
         return f"thread {_position(within, self.block)} of block {_position(block, self.grid)}"
 
     def thread_name(self, thread: int) -> str:
-        """The same without the block."""
+        """How a message names a thread within its block."""
         return f"thread {_position(int(thread) % self.threads, self.block)}"
 
 
@@ -85,7 +85,7 @@ class Index:
         return self.low < bound and bool(((self.source < bound) & mask.lanes).any())
 
     def any_from(self, bound: int, mask: Mask) -> bool:
-        """Whether any holds the bound or more."""
+        """Whether any lane of the mask holds the bound or more."""
         return self.high >= bound and bool(((self.source >= bound) & mask.lanes).any())
 
     def start(self) -> int | None:
@@ -130,7 +130,7 @@ class Machine:
         self.lane = np.arange(self.lanes)
         self.everyone = Mask(np.ones(self.lanes, bool))
         self.returned = np.zeros(self.lanes, bool)
-        self.memories: dict = {}  # shared and local arrays, by the call that declares them
+        self.memories: dict = {}  # shared arrays by the call that declares them, and arrays of the module
         self.changes = 0  # how often memory was written
         self.printed: list[str] = []
         self._registers: dict[tuple[str, int], np.ndarray] = {}

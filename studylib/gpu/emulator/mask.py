@@ -56,7 +56,7 @@ class Mask:
 
 
 class Rest(Mask):
-    """The lanes that a part of a mask leaves, which are worked out where somebody asks for them."""
+    """The lanes of a mask outside a part of it, worked out only where somebody asks for them."""
 
     def __init__(self, whole: Mask, part: Mask):
         self._whole, self._part = whole, part

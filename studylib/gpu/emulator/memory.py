@@ -24,18 +24,18 @@ class Cells:
 
     @cached_property
     def all(self) -> np.ndarray:
-        """Of each lane."""
+        """The cell of each lane."""
         return self.base.vector + self.constant if self.constant else self.base.vector
 
     def take(self, mask: Mask) -> np.ndarray:
-        """Of each lane of the mask."""
+        """The cell of each lane of the mask."""
         if mask.full:
             return self.all
         cells = self.base.vector[mask.lanes]
         return cells + self.constant if self.constant else cells
 
     def read(self, data: np.ndarray) -> np.ndarray:
-        """What they hold, a vector; anything in idle lanes."""
+        """What the cells hold, a vector; in idle lanes it means nothing."""
         start, count = self.base.start(), len(self.base.vector)
         if start is not None and 0 <= start + self.constant <= len(data) - count:
             return data[start + self.constant : start + self.constant + count].copy()
@@ -78,7 +78,7 @@ class Memory:
         return self.data.dtype
 
     def array(self) -> Array:
-        """All of it."""
+        """The whole memory as an array."""
         offset = self.offset if isinstance(self.offset, int) else Index(self.offset)
         return Array(self, self.shape, self.strides, offset)
 
@@ -190,7 +190,7 @@ class Array:
 
     @cached_property
     def extents(self) -> tuple[np.int64, ...]:
-        """Its shape as a kernel sees it."""
+        """The shape as a kernel sees it."""
         return tuple(np.int64(extent) for extent in self.shape)
 
     def load(self, machine: Machine, indices: tuple, mask: Mask, site: Site):

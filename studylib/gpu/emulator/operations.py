@@ -1,7 +1,7 @@
 """Expressions lowered: each becomes a function of the frame and the mask, with the operation for its types chosen.
 
 A value is a scalar while it is the same in all threads, else a vector. What the inference has checked is not checked
-again; what depends on values, such as a variable that has none in some thread, is.
+again; what depends on values is: whether a variable has a value in every thread that reads it, for example.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OPERATORS: dict[Callable, Callable] = {
 
 
 class Constant:
-    """An operation that gives the same value always."""
+    """An operation that always gives the same value."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -95,7 +95,7 @@ class Operations:
         return self.typed.values[id(node)]
 
     def lower(self, node: ast.expr) -> Operation:
-        """The expression as an operation; of what is never evaluated, one that nobody calls."""
+        """The expression as an operation; if it is never evaluated, one that nobody calls."""
         if id(node) not in self.typed.values:
             return Constant(None)
         return self._lower[type(node)](self, node)
@@ -146,7 +146,7 @@ class Operations:
         return as_type(*self.binary(type(node.op), node.left, node.right), self.type_of(node))
 
     def binary(self, kind: type[ast.operator], left: ast.expr, right: ast.expr) -> tuple[Operation, np.dtype | None]:
-        """`left kind right`, and the type of its value, None for what only the values tell."""
+        """`left kind right`, and the type of its value, None where only the values tell."""
         a, b = self.lower(left), self.lower(right)
         if kind is ast.Pow:
             return applied(types.power, a, b), None

@@ -53,7 +53,7 @@ class Pruning(Statements):
     def do_If(self, node: ast.If, mask: Mask) -> Mask:
         mask = super().do_If(node, mask)
         if self._truth(node.test) is not None and not self._is_pruned_first(node.test):
-            # Of a pruned arm nothing is left but that, for Numba, the names assigned in it or beside it are no constants.
+            # A pruned arm leaves one trace: for Numba the names assigned in it or in the other arm are no constants.
             arms = [*node.body, *node.orelse]
             for name in {n.id: n for arm in arms for n in ast.walk(arm) if isinstance(n, ast.Name)}.values():
                 value = self.frame.variables.get(name.id)
@@ -69,14 +69,14 @@ class Pruning(Statements):
         ]
         return all(stored.count(name) == 1 for name in names)
 
-    def branch(self, condition, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
+    def branch(self, mask: Mask, test: ast.AST) -> tuple[Mask, Mask]:
         # Numba prunes the dead arm of a condition that it knows.
         if isinstance(test, ast.expr) and (truth := self._truth(test)) is not None:
             return (mask, self.nobody) if truth else (self.nobody, mask)
         return mask, mask
 
     def eval_BoolOp(self, node: ast.BoolOp, mask: Mask):
-        return self._united(node, self._outcomes(node, mask), mask)
+        return self._united(node, self._outcomes(node, mask))
 
     def _outcomes(self, node: ast.expr, mask: Mask) -> list[tuple[Any, set[bool]]]:
         """The values of which the expression's may be one, each with the truths that it can have then.
@@ -95,7 +95,7 @@ class Pruning(Statements):
                 continue
             own = self._outcomes(operand, mask)
             if isinstance(operand, ast.BoolOp):
-                united = self._united(operand, own, mask)
+                united = self._united(operand, own)
                 if not JUMPS_PAST and len(own) > 1:
                     own = [(united, {True, False})]
             found += own if ends else [(value, {decisive}) for value, truths in own if decisive in truths]
@@ -103,10 +103,10 @@ class Pruning(Statements):
                 break
         return found
 
-    def _united(self, node: ast.BoolOp, outcomes: list[tuple[Any, set[bool]]], mask: Mask):
+    def _united(self, node: ast.BoolOp, outcomes: list[tuple[Any, set[bool]]]):
         result, *others = (value for value, _ in outcomes)
         for value in others:
-            result = self.choose(mask, value, mask, result, node)
+            result = self.choose(value, result)
         return self.settle(node, result)
 
     def _truth(self, test: ast.expr) -> bool | None:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import ast
-from typing import NoReturn, Protocol
+from abc import ABC, abstractmethod
+from typing import NoReturn
 
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.memory import Array
-from studylib.gpu.findings import Site
+from studylib.gpu.findings import Site, stop
 
 
-class Run(Protocol):
+class Run(ABC):
     """Where a function of `cuda` is called."""
 
+    __slots__ = ()
     machine: Machine
 
+    @abstractmethod
     def site(self, node: ast.AST) -> Site:
         """Where a node stands."""
 
     def fail(self, kind: str, message: str, node: ast.AST) -> NoReturn:
         """Ends the run with a finding of this kind."""
+        raise stop(kind, message, self.site(node))
 
     def reject(self, message: str, node: ast.AST) -> NoReturn:
-        """Ends it with an `unsupported` one."""
+        """Ends the run because the kernel uses something that is not supported."""
+        self.fail("unsupported", message, node)
 
+    @abstractmethod
     def declare(self, space: str, node: ast.Call) -> Array:
         """The array of a `cuda.shared.array` or `cuda.local.array`."""

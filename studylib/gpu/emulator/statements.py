@@ -32,8 +32,8 @@ class Statements(Expressions):
         self._do = methods(type(self), "do_")
 
     @abstractmethod
-    def loop(self, node: ast.While | ast.For, mask: Mask, head: Callable[[Mask], tuple[Any, Any]]) -> Mask:
-        """A loop; head gives the condition and the item of a round."""
+    def loop(self, node: ast.While | ast.For, mask: Mask, head: Callable[[Mask], Any]) -> Mask:
+        """A loop; head gives what the loop's own line evaluates to in a round: the test, or the item."""
 
     @abstractmethod
     def join(self, node: ast.AST, where: str, arms: list[Arm]) -> Arm:
@@ -107,7 +107,8 @@ class Statements(Expressions):
         return mask
 
     def do_If(self, node: ast.If, mask: Mask) -> Mask:
-        yes, no = self.branch(self.number(node.test, mask), mask, node.test)
+        self.number(node.test, mask)
+        yes, no = self.branch(mask, node.test)
         before = self.frame.variables
         self.frame.variables = dict(before)
         then = self.block(node.body, yes), self.frame.variables
@@ -132,33 +133,29 @@ class Statements(Expressions):
         return self.nobody
 
     def do_While(self, node: ast.While, mask: Mask) -> Mask:
-        return self.loop(node, mask, lambda reached: (self.number(node.test, reached), None))
+        return self.loop(node, mask, lambda reached: self.number(node.test, reached))
 
     def do_For(self, node: ast.For, mask: Mask) -> Mask:
         if isinstance(node.iter, ast.Call) and self.is_builtin(node.iter.func, "range"):
-            start, _, _ = self.range_arguments(node.iter, mask)
-            return self.loop(node, mask, lambda reached: (np.bool_(True), start))
+            item = self.range_item(node.iter, mask)
+            return self.loop(node, mask, lambda reached: item)
         items = self.eval(node.iter, mask)
         if not isinstance(items, tuple):
             self.reject("a for loop runs over range(...) or over a tuple", node.iter)
         self.check_homogeneous(items, node.iter)
         if not items:
             self.reject("a for loop over an empty tuple has no type", node.iter)
-        return self.loop(node, mask, lambda reached: (np.bool_(True), items[0]))
+        return self.loop(node, mask, lambda reached: items[0])
 
-    def range_arguments(self, call: ast.expr, mask: Mask):
-        """(start, stop, step) of a call of range, in the type of its variable."""
-        assert isinstance(call, ast.Call)
+    def range_item(self, call: ast.Call, mask: Mask):
+        """What a call of range gives to its variable."""
         if call.keywords or not 1 <= len(call.args) <= 3:
             self.reject("range() takes 1 to 3 arguments", call)
         given = [self.number(argument, mask) for argument in call.args]
         try:
-            dtype = types.range_dtype([v.dtype for v in given])
+            return np.empty(0, types.range_dtype([v.dtype for v in given]))
         except TypeError as error:
             self.reject(str(error), call)
-        given = [types.cast(v, dtype) for v in given]
-        zero, one = dtype.type(0), dtype.type(1)
-        return (zero, given[0], one) if len(given) == 1 else (*given, one)[:3]
 
     def check_loop(self, node: ast.While | ast.For) -> None:
         if node.orelse:

@@ -10,7 +10,7 @@ from studylib.gpu.emulator.memory import Array
 
 
 class EndedError(BaseException):
-    """As the end of a time limit is: nothing on the way keeps it."""
+    """Like the end of a time limit: nothing on the way catches it."""
 
 
 @cuda.jit
