@@ -28,6 +28,7 @@ import numpy as np
 
 from studylib.gpu.findings import counted
 from studylib.gpu.language.source import OPERATORS
+from studylib.grading.identity import is_text
 from studylib.grading.vetting import MODULES, Refused, check_depth
 
 MAX_BYTES = 200_000
@@ -155,7 +156,7 @@ class _Taking:
 
     def take(self, statement: ast.stmt) -> None:
         """Takes over imports of numba, numpy and math, constants and kernels; notes what it leaves out."""
-        if _is_text(statement) or _is_main(statement):
+        if is_text(statement) or _is_main(statement):
             return
         try:
             found = self._found(statement)
@@ -209,10 +210,6 @@ class _Taking:
             for name in node.names:
                 self.namespace.pop(name, None)
                 self.dropped[name] = (node.lineno, f"global {name} lets a function change it")
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _is_main(statement: ast.stmt) -> bool:
