@@ -112,7 +112,7 @@ def sheet(
         str, typer.Option("--from", metavar="H:MM", help="With --live: how far the meeting is already.")
     ] = "",
     load: Annotated[
-        bool, typer.Option("--load", help="Beside each part's minutes, those that its text, code and gaps ask for.")
+        bool, typer.Option("--load", help="Show also the minutes that each part's text, code and gaps ask for.")
     ] = False,
 ) -> None:
     """Show the run sheet of a meeting on one page."""

@@ -45,7 +45,7 @@ def judge(
     which takes most of the time. text: of the file, by default read from it. The inputs, and some of their sizes, are
     drawn from the submission's hash and a key that the grader keeps (see `seed`): no file can be made to fit them, and the
     same file always meets the same ones.
-    Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
+    Raises StudyError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
     """
     if isinstance(exercise, str):
         exercise = load(exercise)

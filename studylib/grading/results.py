@@ -35,7 +35,7 @@ class Results:
         self.folder, self.version = out / FOLDER, grader_version()
 
     def key(self, text: str) -> str:
-        """Under which the result of a text is kept."""
+        """The key under which the result of a text is kept."""
         return result_key(text, self.version)
 
     def get(self, participant: str, exercise: str, key: str) -> Grade | None:
@@ -70,12 +70,12 @@ def forget(out: Path, people: set[str]) -> None:
 
 
 def grader_version() -> str:
-    """Of the grader: a digest of all that a verdict depends on."""
+    """The grader's version: a digest of all that a verdict depends on."""
     package = Path(kernels.__file__).parents[1]
     sources = sorted(path for part in ("gpu", "grading", "kernels") for path in (package / part).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def result_key(text: str, version: str) -> str:
-    """Of the result of a text, judged by a version of the grader."""
+    """The key of the result of a text, judged by a version of the grader."""
     return hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()

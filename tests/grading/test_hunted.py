@@ -159,7 +159,7 @@ FILES = {
 }
 
 
-def test_files_that_are_none_harm_nothing(tmp_path, monkeypatch):
+def test_what_lies_in_a_files_place_harms_nothing(tmp_path, monkeypatch):
     for name, (make, _, _) in FILES.items():
         (tmp_path / "group" / name).mkdir(parents=True)
         make(tmp_path / "group" / name / "vector_add.py")
