@@ -10,7 +10,7 @@ EXERCISES = ROOT / "exercises"  # what participants edit
 
 
 def text(path: Path) -> str:
-    """The file at `path`. Raises StudyError naming it where it is no text, OSError where it can't be read."""
+    """The file at `path`. Raises StudyError naming it if it is not text, OSError if it can't be read."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -31,7 +31,7 @@ def replace(path: Path, content: str | bytes) -> None:
 
 
 def create(path: Path, content: str) -> None:
-    """Write a file that only its owner reads, unless there is one already; where two begin at once, the first stays."""
+    """Write a file that only its owner reads, unless there is one; if two begin at once, the first one's stays."""
     beside = _beside(path)
     try:
         beside.write_bytes(content.encode())

@@ -112,7 +112,7 @@ def sheet(
         str, typer.Option("--from", metavar="H:MM", help="With --live: how far the meeting is already.")
     ] = "",
     load: Annotated[
-        bool, typer.Option("--load", help="Beside each part's minutes, those that its text, code and gaps ask for.")
+        bool, typer.Option("--load", help="Show also the minutes that each part's text, code and gaps ask for.")
     ] = False,
 ) -> None:
     """Show the run sheet of a meeting on one page."""
@@ -141,12 +141,15 @@ def sheet(
 @app.command("next")
 def coming() -> None:
     """Show the next meeting: when, where, what to read, which topics are free; and what you have still to answer."""
+    from contextlib import suppress
+
     from studylib import course
     from studylib.course import claims, tables
 
     with plain_errors():
-        everything = course.load()
-        person = claims.git_name(everything.root) if claims.has_git(everything.root) else ""
+        everything, person = course.load(), ""
+        with suppress(StudyError):  # without git or a name, nobody's topics are shown
+            person = claims.git_name(everything.root)
         show(tables.coming(everything, person, now()))
 
 

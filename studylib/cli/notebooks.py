@@ -27,7 +27,7 @@ def run(
     save: Annotated[
         bool,
         typer.Option(
-            "--save", help="Rewrite the .ipynb beside the .py, with the default parameters, instead of build/weeks/."
+            "--save", help="Rewrite the .ipynb next to the .py, with the default parameters, instead of build/weeks/."
         ),
     ] = False,
 ) -> None:

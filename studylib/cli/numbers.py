@@ -41,7 +41,7 @@ def ledger(
 ) -> None:
     """Check the numbers that a paper prints.
 
-    Shows each beside the computed one, with a verdict.
+    Shows each next to the computed one, with a verdict.
     """
     from studylib import ledger as papers
 

@@ -15,7 +15,7 @@ from studylib.errors import StudyError
 def plain_errors() -> Iterator[None]:
     """Around a command's body: ends it with a message and exit status 1, or 130 for Ctrl-C.
 
-    Shown so is what the user can mend, and what the system refuses; anything else is our mistake and keeps its
+    This holds for what the user can mend and for what the system refuses; anything else is our mistake and keeps its
     traceback.
     """
     try:
@@ -29,12 +29,12 @@ def plain_errors() -> Iterator[None]:
 
 
 def now() -> datetime.datetime:
-    """The one place where the clock is read; everything else is told."""
+    """The one place where the clock is read; everything else is given the time."""
     return datetime.datetime.now().astimezone()
 
 
 def show(shown: object) -> None:
-    """Print what rich can draw, in the terminal's width, or in 160 columns where the output is none."""
+    """Print what rich can draw, as wide as the terminal, or in 160 columns if the output is not a terminal."""
     from rich.console import Console
 
     width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160

@@ -85,7 +85,7 @@ def _warm_up() -> None:
 
 
 def _read(job: Job) -> tuple[str, Grade | None]:
-    """The text of what was handed in, read once, to be judged as it was then; a grade where there is none to judge."""
+    """The text of what was handed in, read once and judged as it was then, or a grade if there is none to judge."""
     if job.path is None:
         notes = [job.instead] if job.instead else []
         return "", Grade(job.participant, Verdict.begin(job.exercise, "", *notes))

@@ -116,7 +116,7 @@ def _people(folder: Path, out: Path) -> tuple[list[_Person], list[str]]:
         elif path.suffix.lower() in ARCHIVES:
             left[path] = "is not a folder: unpack it"
         elif owner:
-            left[path] = f"lies beside the folder of {_printable(owner)}: put it in there"
+            left[path] = f"lies next to the folder of {_printable(owner)}: put it in there"
         elif any(_resembles(path, exercise) for exercise in kernels.names()):
             left[path] = "is nobody's: put it into a folder with its participant's name"
     people += [_Person(_owner(own[0]), folder, tuple(own)) for own in owned.values()]

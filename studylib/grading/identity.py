@@ -15,14 +15,15 @@ def digest_of(kernel) -> str:
 
 def _code(tree: ast.FunctionDef) -> str:
     """A function's code in one form: without docstring, decorator and annotations."""
-    body = [s for s in tree.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    body = [s for s in tree.body if not is_text(s)]
     return "\n".join([", ".join(a.arg for a in tree.args.args), *map(ast.unparse, body)])
 
 
 def is_attempted(tree: ast.FunctionDef) -> bool:
     """Whether there is any statement but the stub's `raise`, `pass` or text."""
-    return any(not isinstance(s, ast.Raise | ast.Pass) and not _is_text(s) for s in tree.body)
+    return any(not isinstance(s, ast.Raise | ast.Pass) and not is_text(s) for s in tree.body)
 
 
-def _is_text(statement: ast.stmt) -> bool:
+def is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a docstring, or another constant that nothing is done with."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

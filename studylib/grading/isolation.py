@@ -1,20 +1,21 @@
 """What a judging process may use, and which wall protects what on which system.
 
 No text of a submission runs, on any system: its file is read once and never imported. The first wall,
-`studylib.grading.source` and `studylib.grading.vetting`, is plain Python and stands everywhere: only syntax that the emulator
-and Numba-CUDA share goes on, constants are computed node by node and are numbers, and no name of Python's own is bound. What
-goes on is walked by the emulator, in a process with the limits below, which puts the verdict together. Hostile files were
-written against it by the hundred; they and what came of them are in the tests (`tests/grading/hunted.py`).
+`studylib.grading.submission` and `studylib.grading.vetting`, is plain Python and stands everywhere: only syntax that
+the emulator and Numba-CUDA share goes on, constants are computed node by node and are numbers, and no name of Python's
+own is bound. What goes on is walked by the emulator, in a process with the limits below, which puts the verdict
+together. Hostile files were written against it by the hundred; they and what came of them are in the tests
+(`tests/grading/hunted.py`).
 
-The second wall is for Numba, which evaluates parts of what it compiles. On Linux the compiler works in a process of its own
-behind the fence (`studylib.grading.fence`): it can read Python's own folders and studylib, write nothing, start nothing, reach
-no other process and no network; only PTX or an error's text comes back, and is checked (`studylib.grading.apart`). ptxas reads
-the PTX in a third process, which can become nothing else and writes into its own folder only. A compiler that is taken over
-can lie about the one stage "compiles" of its own kernel. It is a copy of the judging process, so what that holds, the
-inputs and the exercise's solution, it can see, and it could put that into its one answer, an error's text, which stands on
-the page of its own kernel. Before Linux 5.13 Landlock is missing: files of the same
-user can then be read and written by a compiler that has been taken over. On other processors than x86-64 and ARM64 seccomp is
-missing.
+The second wall is for Numba, which evaluates parts of what it compiles. On Linux the compiler works in a process of its
+own behind the fence (`studylib.grading.fence`): it can read Python's own folders and studylib, write nothing, start
+nothing, reach no other process and no network; only PTX or an error's text comes back, and is checked
+(`studylib.grading.compile_apart`). ptxas reads the PTX in a third process, which can become nothing else and writes
+into its own folder only. A compiler that is taken over can lie about the one stage "compiles" of its own kernel. It is
+a copy of the judging process, so what that holds, the inputs and the exercise's solution, it can see, and it could put
+that into its one answer, an error's text, which stands on the page of its own kernel. Before Linux 5.13 Landlock is
+missing: files of the same user can then be read and written by a compiler that has been taken over. On other processors
+than x86-64 and ARM64 seccomp is missing.
 
 On macOS there is no compiler to protect: "compiles" is skipped, the first wall and the limits stand, but macOS does not limit
 memory. On Windows `study grade` does not run; `study check` judges in a process of its own with a limit of time alone, and the

@@ -45,7 +45,7 @@ def judge(
     which takes most of the time. text: of the file, by default read from it. The inputs, and some of their sizes, are
     drawn from the submission's hash and a key that the grader keeps (see `seed`): no file can be made to fit them, and the
     same file always meets the same ones.
-    Raises ValueError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
+    Raises StudyError if there is no such exercise; whatever is wrong with the kernel is in the verdict.
     """
     if isinstance(exercise, str):
         exercise = load(exercise)
@@ -94,13 +94,14 @@ def _judge(exercise: Exercise, kernel, verdict: Verdict, digest: str, ccs, compi
         return verdict.fail("compiles", str(error))
     cases = exercise.cases(seed.draws(digest))
     runs = [run(exercise, kernel, case) for case in cases]
+    known = next(run for run in runs if run.case.title == exercise.budget.case)
     right = _right(exercise, runs)
     compiled = Stage("compiles", SKIPPED, "compiled once the kernel is right")
     if compile_wrong or right.status == PASSED:
-        compiled = _compiles(exercise, kernel, _budget_case(exercise, cases), ccs, compiler)
+        compiled = _compiles(exercise, kernel, known.case, ccs, compiler)
     verdict.stages += [compiled, right, _safe(runs)]
-    verdict.report = max(_budget_run(exercise, runs).reports, key=lambda report: len(report.accesses), default=None)
-    verdict.stages += [_budget(exercise, verdict, runs), _measured(exercise, kernel, verdict)]
+    verdict.report = max(known.reports, key=lambda report: len(report.accesses), default=None)
+    verdict.stages += [_budget(exercise, verdict, known, runs[-1]), _measured(exercise, kernel, verdict)]
     return verdict
 
 
@@ -127,14 +128,6 @@ def _notes(exercise: Exercise, tree: ast.Module) -> list[str]:
             if theirs and ast.dump(theirs[-1]) != ast.dump(node):
                 notes.append("launch() in the file is not the exercise's; the kernel was judged with the exercise's.")
     return notes
-
-
-def _budget_case(exercise: Exercise, cases: list[Case]) -> Case:
-    return next(case for case in cases if case.title == exercise.budget.case)
-
-
-def _budget_run(exercise: Exercise, runs: list[Run]) -> Run:
-    return next(run for run in runs if run.case.title == exercise.budget.case)
 
 
 def _compiles(exercise: Exercise, kernel, case: Case, ccs, compiler) -> Stage:
@@ -177,10 +170,10 @@ def _safe(runs: list[Run]) -> Stage:
     return Stage("safe", FAILED, text, tuple(sorted({kind for kind, _, _ in found})))
 
 
-def _budget(exercise: Exercise, verdict: Verdict, runs: list[Run]) -> Stage:
+def _budget(exercise: Exercise, verdict: Verdict, known: Run, last: Run) -> Stage:
+    """known: the run of the budget's case. last: that of the last case."""
     if verdict.stage("right").status != PASSED or verdict.stage("safe").status != PASSED:
         return Stage("budget", SKIPPED, "counted once the kernel is right and safe")
-    known, last = _budget_run(exercise, runs), runs[-1]
     fits, text = judge_budget(exercise.budget, known.reports)
     if fits and exercise.budget.drawn:
         # Who keeps the budget in the one case that everybody knows may not keep it in others.

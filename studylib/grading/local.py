@@ -18,7 +18,10 @@ PATIENCE = 1  # seconds after which a check says that it is working
 
 
 def check_file(name: str, path: Path | None = None) -> Verdict:
-    """The verdict on a file, by default the participant's, from a process with limits. Raises ValueError for no exercise."""
+    """The verdict on a file, by default the participant's, from a process with limits.
+
+    Raises StudyError if there is no such exercise.
+    """
     return _judged(name, path, pictures=False)[0]
 
 
@@ -44,7 +47,7 @@ def check(name: str, kernel=None) -> Card:
     """Judges a kernel of yours: `check("transpose", my_kernel)`, or `check("transpose")` for the file in exercises/.
 
     Shows each stage (imports, compiles for a real GPU, right, safe, within budget, and on a GPU measured) and a picture
-    of what a warp touches. Raises ValueError if there is no such exercise.
+    of what a warp touches. Raises StudyError if there is no such exercise.
     """
     if kernel is not None:
         return Card(judge(name, kernel))

@@ -58,7 +58,7 @@ def remember(verdict: Verdict, path: Path, remembered: Path = record.RECORD) -> 
 
 
 def graded(path: Path) -> dict[str, dict[str, str]]:
-    """By participant, the states in a grades.csv; raises StudyError for a file that is none."""
+    """By participant, the states in a grades.csv; raises StudyError for any other file."""
     people: dict[str, dict[str, str]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)

@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace as changed
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +22,7 @@ from studylib.files import EXERCISES
 from studylib.gpu.findings import counted
 from studylib.grading.card import page
 from studylib.grading.hand_ins import MARKER, file_names
-from studylib.grading.results import Grade
+from studylib.grading.results import Grade, forget
 from studylib.grading.verdict import FAILED, MARKS, MISSING, NOT_ATTEMPTED, PASSED, display_path
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
@@ -110,22 +109,12 @@ def write(grades: Sequence[Grade], out: Path, folder: Path) -> list[Path]:
     for name in stale:
         if name.casefold() not in written:
             (out / "participants" / name).unlink(missing_ok=True)
-    _forget(out / "results", set(people))
+    forget(out, set(people))
     files.replace(out / MARKER, json.dumps({"pages": kept}))
     files.replace(out / "report.html", _overview(people, pages))
     files.replace(out / "grades.csv", _csv(grades))
     files.replace(out / "junit.xml", _junit(grades))
     return [out / "report.html", out / "grades.csv", out / "junit.xml"]
-
-
-def _forget(results: Path, people: set[str]) -> None:
-    """Removes the kept results of those who are no participants any more, and nothing that somebody put beside them."""
-    for folder in results.iterdir() if results.is_dir() else ():
-        if folder.name not in people and not folder.is_symlink():
-            for name in kernels.names():
-                (folder / f"{name}.json").unlink(missing_ok=True)
-            with suppress(OSError):  # something else lies there
-                folder.rmdir()
 
 
 def _reason(grade: Grade) -> tuple[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from studylib import files, kernels
 from studylib.grading.verdict import MISSING, Verdict
+
+FOLDER = "results"  # of the folder that a grading writes to
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Results:
     """What earlier runs found, in a folder of `out`: a file for each participant and exercise."""
 
     def __init__(self, out: Path):
-        self.folder, self.version = out / "results", grader_version()
+        self.folder, self.version = out / FOLDER, grader_version()
 
     def key(self, text: str) -> str:
-        """Under which the result of a text is kept."""
+        """The key under which the result of a text is kept."""
         return result_key(text, self.version)
 
     def get(self, participant: str, exercise: str, key: str) -> Grade | None:
@@ -55,13 +58,24 @@ class Results:
         return self.folder / participant / f"{exercise}.json"
 
 
+def forget(out: Path, people: set[str]) -> None:
+    """Removes the results kept for anybody but `people`, and nothing that somebody else put into their folders."""
+    results = out / FOLDER
+    for folder in results.iterdir() if results.is_dir() else ():
+        if folder.name not in people and not folder.is_symlink():
+            for name in kernels.names():
+                (folder / f"{name}.json").unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies there
+                folder.rmdir()
+
+
 def grader_version() -> str:
-    """Of the grader: a digest of all that a verdict depends on."""
+    """The grader's version: a digest of all that a verdict depends on."""
     package = Path(kernels.__file__).parents[1]
     sources = sorted(path for part in ("gpu", "grading", "kernels") for path in (package / part).rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 def result_key(text: str, version: str) -> str:
-    """Of the result of a text, judged by a version of the grader."""
+    """The key of the result of a text, judged by a version of the grader."""
     return hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()

@@ -28,6 +28,7 @@ import numpy as np
 
 from studylib.gpu.findings import counted
 from studylib.gpu.language.source import OPERATORS
+from studylib.grading.identity import is_text
 from studylib.grading.vetting import MODULES, Refused, check_depth
 
 MAX_BYTES = 200_000
@@ -133,10 +134,8 @@ def _notes(left: list[tuple[int, str]], lines: list[str]) -> tuple[str, ...]:
 
 
 def _said(error: BaseException) -> str:
-    """An exception's text; Python's own say nothing when memory is short, which deep nesting does to its parser."""
-    return str(error)[:300] or {"MemoryError": "it needs too much memory"}.get(
-        type(error).__name__, type(error).__name__
-    )
+    """An exception's text, or its name; Python's parser raises a MemoryError without a text for deep nesting."""
+    return str(error)[:300] or ("it needs too much memory" if type(error) is MemoryError else type(error).__name__)
 
 
 @dataclass
@@ -155,7 +154,7 @@ class _Taking:
 
     def take(self, statement: ast.stmt) -> None:
         """Takes over imports of numba, numpy and math, constants and kernels; notes what it leaves out."""
-        if _is_text(statement) or _is_main(statement):
+        if is_text(statement) or _is_main(statement):
             return
         try:
             found = self._found(statement)
@@ -209,10 +208,6 @@ class _Taking:
             for name in node.names:
                 self.namespace.pop(name, None)
                 self.dropped[name] = (node.lineno, f"global {name} lets a function change it")
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _is_main(statement: ast.stmt) -> bool:
@@ -293,7 +288,7 @@ def _import(statement: ast.Import | ast.ImportFrom) -> dict[str, Any]:
 def _function(statement: ast.FunctionDef, namespace: dict, path: str) -> tuple[Any, bool]:
     """The kernel: its code, compiled and not run, without what Python would evaluate when a function is defined.
 
-    Beside it whether its decorator has a signature, which is left out: Numba evaluates its text as Python.
+    And whether its decorator has a signature, which is left out: Numba would evaluate its text as Python.
     """
     if len(statement.decorator_list) != 1:
         raise Refused("it is a function without @cuda.jit, or with more than that")

@@ -14,7 +14,7 @@ from studylib.gpu.language.source import Source
 from studylib.kernels import load
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"  # a stage
-NOT_ATTEMPTED, MISSING = "not attempted", "not handed in"  # what a kernel can be beside passed and failed
+NOT_ATTEMPTED, MISSING = "not attempted", "not handed in"  # what a kernel can be other than passed and failed
 MARKS = {PASSED: "✓", FAILED: "✗", SKIPPED: "–", NOT_ATTEMPTED: "·"}
 WORDS = {PASSED: "passed", FAILED: "not yet", NOT_ATTEMPTED: "not attempted"}
 REFERENCE = "Word for word the exercise's solution."

@@ -1,6 +1,7 @@
 """The group's commands end to end: what they print and write, and every wrong input as one message."""
 
 import datetime
+import os
 
 import pytest
 import vobject
@@ -126,6 +127,14 @@ def test_next_shows_the_meeting_and_what_is_mine(study):
     shown = study("next").stdout
     assert "Week 2: Week of gpu\nMonday 9 November 2026, in 6 days\n" in shown
     assert "Yours: gpu; 0 of 8 questions answered in weeks/02_kernels/gpu/notes.md" in shown
+
+
+def test_next_needs_no_name_in_git(study, git, monkeypatch):
+    git("config", "--unset", "user.name")
+    for place in ("GLOBAL", "SYSTEM"):
+        monkeypatch.setenv(f"GIT_CONFIG_{place}", os.devnull)
+    result = study("next")
+    assert result.exit_code == 0 and "Week 2: Week of gpu\n" in result.stdout and "Yours" not in result.stdout
 
 
 @pytest.mark.parametrize(

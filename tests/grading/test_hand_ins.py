@@ -154,7 +154,7 @@ def test_files_that_lie_beside_the_folders_are_theirs_whose_name_they_have(found
     jobs = hand_ins.jobs_in(tmp_path / "group", ["transpose"], tmp_path / "out")
     assert {job.participant: job.path.name for job in jobs if job.path} == {"Ben": "ben-Transpose.py"}
     assert hand_ins.left_out(tmp_path / "group", tmp_path / "out") == [
-        "Anna_vector_add.py lies beside the folder of Anna: put it in there",
+        "Anna_vector_add.py lies next to the folder of Anna: put it in there",
         "_vector_add.py is nobody's: put it into a folder with its participant's name",
         "eva_vector_add.ipynb is nobody's: put it into a folder with its participant's name",
         "test_vector_add.py is nobody's: put it into a folder with its participant's name",
