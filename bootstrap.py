@@ -144,7 +144,7 @@ def held_torch():
 
 
 def has_driver():
-    """Whether an NVIDIA driver names a card; under WSL its program may lie beside PATH."""
+    """Whether an NVIDIA driver names a card; under WSL its program may not be on PATH."""
     program = shutil.which("nvidia-smi") or shutil.which("/usr/lib/wsl/lib/nvidia-smi")
     try:
         return bool(program) and b"GPU" in subprocess.check_output(

@@ -80,7 +80,7 @@ def alternating(w: Tensor, rank: int, nonzeros: int, rounds: int = 10) -> Parts:
     """W as L + S: in turn the nearest L of that rank to W - S, and the nearest S with so many numbers to W - L.
 
     No step raises |W - L - S|. With rank 0 this is magnitude pruning, with no numbers Eckart and Young's. Each round takes
-    an SVD. Raises ValueError for a rank or a number of numbers that W has not room for.
+    an SVD. Raises ValueError for a rank outside of 0 to min(m, n), and for more numbers than W has.
     """
     _check(w, rank, nonzeros)
     sparse = torch.zeros_like(w)

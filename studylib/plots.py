@@ -6,7 +6,6 @@ a marker or a label carries it too.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,6 @@ MARKERS = "osD^vPX*<>hd"
 
 def use_style() -> None:
     """Set matplotlib's defaults for a notebook, and give its figures a text alternative; call it in the import cell."""
-    if shell := get_ipython():
-        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_alt)
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -59,9 +56,10 @@ def use_style() -> None:
             "image.cmap": "gray_r",
         }
     )
-    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+    if shell := get_ipython():
         from matplotlib_inline.config import InlineBackend
 
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_alt)
         # Otherwise each stored PNG names matplotlib's version, and a new release alone would change them all.
         options: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Software": None}}
         InlineBackend.instance(parent=shell).print_figure_kwargs = options

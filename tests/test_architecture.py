@@ -145,6 +145,15 @@ def test_the_page_on_the_architecture_names_every_room():
     assert rooms - words - {"__main__", "pytest_exercises"} == set()
 
 
+@pytest.mark.parametrize(("room", "floors"), [("gpu", GPU), ("grading", GRADING)])
+def test_the_page_draws_the_floors_of_a_large_room(room, floors):
+    page = (HOME.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = re.search(rf"^{room} {{2,}}(.*\n(?: +.*\n)*)", page, re.MULTILINE)
+    assert drawn is not None
+    names = [set(re.findall(r"\w+", floor)) for floor in drawn[1].split(">")]
+    assert names[::-1] == [set(floor) for floor in floors]
+
+
 def test_imports_between_rooms_lead_down(graph):
     assert not (wrong := climbing(graph, "studylib", HOUSE)), "\n".join(wrong)
 

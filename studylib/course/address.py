@@ -114,7 +114,7 @@ def _executed(cell: NotebookNode) -> bool:
 
 
 def write(address: str, root: Path = files.ROOT) -> None:
-    """Make `address` the one that group.toml names; "" takes it away. Raises StudyError where it is none."""
+    """Make `address` the one that group.toml names; "" takes it away. Raises StudyError for any other."""
     path, wanted = root / "group.toml", parse(address)
     document = toml_files.document(path)
     if document.get("repository") != wanted:

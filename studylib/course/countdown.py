@@ -54,7 +54,9 @@ def run(
     Ctrl-C ends it and leaves the terminal as it was. Raises StudyError where `console` is no terminal.
     """
     if not console.is_terminal:
-        raise StudyError("--live draws in a terminal, and the output is none: leave out --live, or do not redirect it")
+        raise StudyError(
+            "--live draws in a terminal, and the output is not one: leave out --live, or do not redirect it"
+        )
     zero, place = now() - begin, part_at(week, begin)
     with Live(frame(week, begin), console=console, auto_refresh=False, transient=False) as live:
         while (seconds := now() - zero) < MEETING_MINUTES * 60:

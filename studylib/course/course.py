@@ -144,7 +144,7 @@ def _check_topics(course: Course) -> None:
     for t in course.topics:
         for key in t.papers:
             if key not in keys:
-                raise StudyError(f"{t.file}: papers has {key!r}, which readings.toml has not{near(key, keys)}")
+                raise StudyError(f"{t.file}: papers has {key!r}, which is not in readings.toml{near(key, keys)}")
     for t in course.topics:
         if twin := next((other for other in course.topics if other.name == t.name and other is not t), None):
             raise StudyError(f"{twin.file}: there is a topic {t.name!r} in {t.week} already: rename the folder")
@@ -169,7 +169,9 @@ def _check_weeks(course: Course) -> None:
         known = kernels.names(w.name)
         for name in w.exercises:
             if name not in known:
-                raise StudyError(f"{path}: exercises has {name!r}, and exercises/{w.name} has not{near(name, known)}")
+                raise StudyError(
+                    f"{path}: exercises has {name!r}, which is not in exercises/{w.name}{near(name, known)}"
+                )
         if w.date:
             toml_files.check_day(w.date, f"{path}: date")
         if w.link:

@@ -1,4 +1,4 @@
-"""Computes how many minutes each part of a meeting takes as its notebook is written, beside those that the sheet gives it."""
+"""Computes how many minutes each part of a meeting takes as its notebook is written; the sheet says how many it has."""
 
 import re
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ def refuse_twins(path: Path, where: str, names: list[str]) -> None:
 
 
 def _not_toml(path: Path, error: Exception) -> StudyError:
-    """What to say of a file that is none; a merge conflict, in which two claims of a topic end, by its name."""
+    """What to say of a file that is not TOML; two claims of a topic end in a merge conflict, and that is called one."""
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.startswith(b"<<<<<<< "):
             return StudyError(

