@@ -622,7 +622,7 @@ for ax, conv, fc, unit in (
     ax.barh(names, fc, left=conv, **style)
     ax.set_xlabel(unit)
 axes[0].invert_yaxis()
-axes[0].set_title("Weights: at first in the fully connected layers")
+axes[0].set_title("Weights: fully connected at first")
 axes[1].set_title("Multiply-adds: always the convolutions")
 axes[1].legend(loc="lower right")
 plt.show()
