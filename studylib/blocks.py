@@ -5,7 +5,7 @@
 
 A block is a list of boxes from top to bottom. A text is a box; what stands behind " -> " in it is written beside the arrow
 that leaves it, such as the shape there. A `Split` is branches side by side, each a block of its own, that meet in a box; an
-empty branch is a line past the others, and "..." stands for further branches like the ones beside it.
+empty branch is a line that bypasses the others, and "..." stands for more branches like its neighbours.
 """
 
 from __future__ import annotations

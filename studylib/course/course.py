@@ -87,7 +87,7 @@ class Course:
         return of.date or (first and first + datetime.timedelta(weeks=of.number - 1))
 
     def next(self, today: datetime.date) -> Week | None:
-        """The first meeting that is today or later; None where there is none, or where no dates are set."""
+        """The first meeting that is today or later; None if none is left or no dates are set."""
         return next((w for w in self.weeks if (day := self.date(w)) and day >= today), None)
 
     def this_week(self, today: datetime.date) -> Week | None:

@@ -167,7 +167,7 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 
 def own(path: Path) -> NotebookNode | None:
-    """A participants' notebook; None where there is none. Raises StudyError where the file is damaged."""
+    """A participants' notebook, or None if the file does not exist. Raises StudyError where the file is damaged."""
     if not path.exists():
         return None
     try:
