@@ -109,7 +109,7 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     if not points:
         raise ValueError("the survey has no net with a quoted top-1 error: add [[net]] entries to the ledger")
     papers = list(dict.fromkeys(p.paper for p in sorted(points, key=lambda p: (p.year, p.paper))))
-    fig, ax = plt.subplots(figsize=(8.6, 5.6), layout="constrained")
+    fig, ax = plt.subplots(figsize=(9.4, 7.2), layout="constrained")
     for n, paper in enumerate(papers):
         group = sorted((p for p in points if p.paper == paper), key=lambda p: p.macs)
         colour, marker = COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]
@@ -127,19 +127,19 @@ def survey(points: Sequence[Point], title: str) -> Figure:
     ax.set_title(title)
     ax.text(0.01, 0.02, "hollow: not stated to be a single centre crop", transform=ax.transAxes, fontsize=8, color=GREY)
     ax.grid(alpha=0.25)
-    ax.margins(x=0.1, y=0.1)
+    ax.margins(x=0.12, y=0.1)
     fig.draw_without_rendering()  # the labels are placed against the final layout
     macs, errors = [p.macs for p in points], [p.top1_error for p in points]
-    labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=8) for p in points]
+    labels = [ax.text(p.macs, p.top1_error, p.name, fontsize=7.5) for p in points]
     # So many steps, as by default it stops after a second: the picture would depend on the machine.
     adjust_text(
         labels,
         x=macs,
         y=errors,
         ax=ax,
-        expand=(1.15, 1.5),
+        expand=(1.1, 1.4),
         min_arrow_len=4,
-        iter_lim=100,
+        iter_lim=300,
         arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6},
     )
     return _finished(fig)
