@@ -16,7 +16,7 @@ from studylib.grading.verdict import FAILED, SKIPPED, Verdict
 from studylib.kernels import Exercise, Mutant
 from studylib.kernels.stubs import GRADER, mutated, readme, stub
 
-CCS = ((7, 5), (8, 0), (9, 0))
+CCS = ((7, 5), (8, 0), (9, 0), (12, 0))
 FEWEST_MUTANTS = 3
 # Rejected for every exercise: Python that has the answer, in the kernel's place.
 IMPOSTOR = Mutant(

@@ -94,12 +94,13 @@ def allowed(u, v, value, column, x):
     return gamma(roundings) * reference(np.abs(u), np.abs(v), np.abs(value), column, np.abs(x))
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     yield 2, prime(rng, 129, 200), prime(rng, 131, 250), prime(rng, 5, 13), number(rng, 2, 6)
     yield number(rng, 2, 3), number(rng, 9, 120), number(rng, 8, 120), number(rng, 1, 7), number(rng, 1, 5)
+    yield 2, 128 * number(rng, 2, 4), 128 * number(rng, 1, 3), 4 * number(rng, 3, 6), number(rng, 5, 9)
 
 
 def cases(rng):
@@ -128,6 +129,7 @@ BUDGET = {
     "writes": 1,
     "sectors": 4,
     "passes": 3,
+    "drawn": True,
 }
 
 MUTANTS = [

@@ -98,12 +98,13 @@ def allowed(x, w):
     return 0  # integers are counted
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     yield prime(rng, 9, 23), prime(rng, 257, 500), prime(rng, 33, 60)
     yield number(rng, 2, 20), number(rng, 257, 400), number(rng, 2, 8)
+    yield 8 * number(rng, 1, 3), 256 * number(rng, 3, 5), 32 * number(rng, 2, 4)
 
 
 def cases(rng):
@@ -113,7 +114,7 @@ def cases(rng):
         yield f"{m} x {depth} times {depth} x {n}", x, pack(rng.random((depth, n)) < 0.5)
 
 
-BUDGET = {"case": "16 x 512 times 512 x 32", "reads": 18, "writes": 1, "sectors": 4, "passes": 1}
+BUDGET = {"case": "16 x 512 times 512 x 32", "reads": 18, "writes": 1, "sectors": 4, "passes": 1, "drawn": True}
 
 MUTANTS = [
     {

@@ -127,12 +127,13 @@ def allowed(gaps, indices, row_start, codebook, x):
     return gamma(np.diff(row_start) + 1) * reference(gaps, indices, row_start, np.abs(codebook), np.abs(x))
 
 
-DRAWN = 2  # the last cases: their sizes are drawn anew for each rng
+DRAWN = 3  # the last cases: their sizes are drawn anew for each rng, those of the last one as the budget needs them
 
 
 def drawn(rng):
     yield prime(rng, 5, 11), prime(rng, 211, 400), number(rng, 9, 20) / 100, number(rng, 17, 200)
     yield number(rng, 2, 7), number(rng, 65, 200), number(rng, 30, 60) / 100, number(rng, 5, 255)
+    yield 4 * number(rng, 2, 4), 32 * number(rng, 5, 9), number(rng, 40, 60) / 100, 256
 
 
 def cases(rng):
@@ -153,7 +154,14 @@ def cases(rng):
         yield title, *coded, codebook, rng.standard_normal(columns, dtype=np.float32)
 
 
-BUDGET = {"case": "4 x 64, 50% kept, 256 shared weights", "reads": 10, "writes": 1, "sectors": 8, "passes": 4}
+BUDGET = {
+    "case": "4 x 64, 50% kept, 256 shared weights",
+    "reads": 10,
+    "writes": 1,
+    "sectors": 8,
+    "passes": 4,
+    "drawn": True,
+}
 
 MUTANTS = [
     {"title": "no barrier", "old": "cuda.syncthreads()\n", "new": "pass\n", "stage": "safe", "finds": "race"},
