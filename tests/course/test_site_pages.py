@@ -1,8 +1,13 @@
 """The site's pages say what the course's files say; what is wrong with a page stops the build. (tests/browser/test_site
 reads the built site.)"""
 
+import base64
+import io
+
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from studylib import course as courses
 from studylib import ledger
@@ -121,6 +126,20 @@ def test_the_built_page_has_the_texts_of_its_pictures_and_folds_code_and_solutio
     folded = page.partition("<summary>Solution: x</summary>")[2].partition("</details>")[0]
     assert page.count(">21<") == 2 == folded.count(">21<") and "your turn, 2 minutes: x" in page
     assert "tag_hide-input" in page and page.index("tag_hide-input") < page.index("A line that rises")
+
+
+def test_a_picture_on_the_site_is_lighter_and_looks_the_same():
+    drawn = np.full((120, 160, 4), 255, np.uint8)
+    drawn[..., :3] = np.random.default_rng(0).integers(100, 140, (120, 160, 3))
+    stored = io.BytesIO()
+    Image.fromarray(drawn).save(stored, "PNG")
+    shown = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(stored.getvalue()).decode() + "\n"})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("plot()", outputs=[shown])])
+    page = base64.b64decode(pages.notebook_page(notebook).cells[0].outputs[0].data["image/png"])
+    with Image.open(io.BytesIO(page)) as image:
+        difference = np.abs(np.asarray(image.convert("RGBA"), int) - drawn)
+    assert difference.shape == (120, 160, 4) and difference.mean() < 8
+    assert len(page) < len(stored.getvalue()) / 2
 
 
 def test_a_missing_package_is_named(everything, monkeypatch):

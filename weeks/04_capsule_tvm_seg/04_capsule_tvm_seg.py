@@ -1155,8 +1155,11 @@ for name, make in (("DeepLabV3, output stride 16", nets.deeplabv3), ("PSPNet, ou
 
 # %% [markdown]
 # **The trap.** The authors' own network pools by *fixed* squares: for 473x473 images the map is 60x60 and the squares are
-# 60, 30, 20 and 10 wide. Frameworks pool *adaptively*: of $n$ rows, bin $i$ of $b$ reaches from $\lfloor i n / b \rfloor$ to
-# $\lceil (i+1) n / b \rceil$. **Your turn.**
+# 60, 30, 20 and 10 wide. Frameworks pool *adaptively*: with $n$ rows and $b$ bins, bin $i$ begins at row, and ends before row
+#
+# $$\lfloor i n / b \rfloor \quad\text{and}\quad \lceil (i+1) n / b \rceil.$$
+#
+# **Your turn.**
 
 # %%
 def bin_rows(n, bins):
@@ -2175,8 +2178,9 @@ except ValueError as error:
 # %% [markdown]
 # ## A.4 Which tile of registers?
 #
-# A tile of $r \times c$ sums reads, for each $k$, $r$ numbers of $A$ and $c$ of $B$, and makes $r c$ multiply-adds of them:
-# $1/r + 1/c$ reads for each multiply-add. *Think first:* does that number order the tiles by speed?
+# A tile holds $r \times c$ sums. At each step $k$ the tile reads $r$ numbers of $A$ and $c$ numbers of $B$, and makes $rc$
+# multiply-adds: that is $1/r + 1/c$ reads for each multiply-add. *Think first:* does this number order the tiles by
+# speed?
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 ROWS, COLUMNS = ((1, 4, 8), (8, 16, 64)) if FAST else ((1, 2, 4, 8, 16), (4, 8, 16, 32, 64))

@@ -14,6 +14,7 @@ from studylib import kernels, ledger
 from studylib.course import meeting, notebooks, tables
 from studylib.course.course import Course
 from studylib.course.readings import AREAS, Paper
+from studylib.course.site.figures import lighter
 from studylib.course.topic import Topic
 from studylib.course.week import Week
 from studylib.kernels import stubs
@@ -160,12 +161,15 @@ def run_sheet(week: Week, has_notebook: bool) -> str:
 def notebook_page(notebook: NotebookNode) -> NotebookNode:
     """A stored notebook as one page with one title: from the second heading of the first level on all go down by one.
 
-    Folded cells are folded there too, and each gap is open, with its solution folded below it.
+    Folded cells are folded there too, and each gap is open, with its solution folded below it. Pictures are lighter.
     """
     titles = 0
     notebook.cells = list(_cells_of_page(notebook))
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
+            for output in cell.get("outputs", []):
+                if picture := output.get("data", {}).get("image/png"):
+                    output.data["image/png"] = lighter(picture)
             continue
         lines, fenced = cell.source.split("\n"), False
         for number, line in enumerate(lines):
