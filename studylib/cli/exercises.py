@@ -16,7 +16,7 @@ app.add_typer(exercises, name="exercises")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="An exercise, such as transpose.")]
 Which = Annotated[
     list[str] | None,
-    typer.Argument(metavar="WEEK|NAME", help="Exercises, or weeks as a number or a folder's name; none means all."),
+    typer.Argument(metavar="WEEK|NAME", help="Exercises, or weeks by number or folder; none means all."),
 ]
 
 
@@ -193,11 +193,11 @@ def prove(which: Which = None) -> None:
     """
     from tqdm import tqdm
 
-    from studylib import kernels
-    from studylib.course import form, gap_proof, meeting, notebooks
+    from studylib import kernels, words
+    from studylib.course import form, gap_proof, notebooks
     from studylib.course import week as weeks
-    from studylib.gpu.findings import counted
     from studylib.grading import proof
+    from studylib.words import counted
 
     with plain_errors():
         chosen = kernels.find(which or [])
@@ -208,7 +208,8 @@ def prove(which: Which = None) -> None:
             for message in proof.prove(kernels.load(name)):
                 wrong += 1
                 tqdm.write(f"{name}: {message}\n")
-        for week in meeting.weeks(which or []):
+        known = list(notebooks.weeks())
+        for week in sorted({week for word in which or known for week in words.weeks(word, known)}):
             for message in gap_proof.prove(week) + form.faults(weeks.load(notebooks.find(week).parent)):
                 wrong += 1
                 typer.echo(f"{week}: {message}\n")

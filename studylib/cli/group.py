@@ -104,7 +104,7 @@ def schedule(
 
 @app.command()
 def sheet(
-    week: Annotated[str, typer.Argument(metavar="WEEK", help="A week's number, folder, or how that begins.")],
+    week: Annotated[str, typer.Argument(metavar="WEEK", help="A week by number or folder.")],
     live: Annotated[
         bool, typer.Option("--live", help="Count down part by part; start it when the meeting does.")
     ] = False,

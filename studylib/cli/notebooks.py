@@ -14,7 +14,7 @@ app = typer.Typer()
 def run(
     weeks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="WEEK", help="A folder of weeks/, or how its name begins; none means all."),
+        typer.Argument(metavar="WEEK", help="Weeks by number or folder; none means all."),
     ] = None,
     parameter: Annotated[
         list[str] | None,

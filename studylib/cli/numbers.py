@@ -27,7 +27,7 @@ def costs(
         known = sorted(name for name in nets.__all__ if callable(getattr(nets, name)))
         if net not in known:
             raise StudyError(f"there is no net {net!r}; nets: {', '.join(known)}")
-        shape = tuple(int(side) if side.strip().isdigit() else 0 for side in size.split(","))
+        shape = tuple(int(side) if side.strip().isdecimal() else 0 for side in size.split(","))
         if len(shape) != 3 or min(shape) < 1:
             raise StudyError(f"--input is {size!r}, expected channels,height,width such as 3,224,224")
         with torch.device("meta"):

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from studylib import files, kernels, ledger
+from studylib import files, kernels, ledger, words
 from studylib.course import toml_files, topic, week
 from studylib.course.group import Group
 from studylib.course.group import load as load_group
@@ -53,13 +53,10 @@ class Course:
     papers: list[Paper]
 
     def week(self, name: str) -> Week:
-        """The week of that folder's name, number, or beginning. Raises StudyError with the weeks there are."""
-        name = name.strip().rstrip("/").rpartition("/")[2]
-        found = [w for w in self.weeks if name == w.name or (name.isdigit() and int(name) == w.number)]
-        found = found or [w for w in self.weeks if name and w.name.startswith(name)]
-        if len(found) == 1:
-            return found[0]
+        """The week that `words.weeks` finds. Raises StudyError with the weeks there are."""
         names = [w.name for w in self.weeks]
+        if len(found := words.weeks(name, names)) == 1:
+            return self.weeks[names.index(found[0])]
         raise StudyError(f"there is no week {name!r}{near(name, names)}\nweeks: {', '.join(names)}")
 
     def topic(self, name: str) -> Topic:

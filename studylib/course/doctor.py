@@ -26,6 +26,7 @@ from studylib.course import claims
 GB = 1e9
 LEFT = 2  # GB that a meeting with data, pages and outputs may take beside what is installed
 LAB_SECONDS = 90  # ten times what it takes on an idle machine
+DRIVER_PROGRAM = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi")  # under WSL it may not be on PATH
 INSTALL = "remove .venv/installed-for and run make lab (or: python bootstrap.py lab)"
 # Where the pinned versions are all there, the same versions again mend a damaged file at most.
 BEYOND_PINS = (
@@ -122,7 +123,10 @@ def torch(root: Path) -> Finding:
         found = f"{versions[0]} lacks CUDA's libraries: study bench cannot use the NVIDIA card"
         return Finding("note", "torch", found, "TORCH=cuda make lab makes .venv anew with them")
     found = f"{versions[0]} with CUDA's libraries, 4 GB that nothing uses without an NVIDIA driver"
-    return Finding("note", "torch", found, "TORCH=cpu make lab makes .venv anew without them")
+    do = (
+        "nothing, or where download.pytorch.org can be reached: TORCH=cpu make lab, which makes .venv anew without them"
+    )
+    return Finding("note", "torch", found, do)
 
 
 def _reinstall(root: Path) -> str:
@@ -190,16 +194,18 @@ def toolkit(root: Path) -> Finding:
 
 
 def data(root: Path) -> Finding:
-    from studylib.data import fetch
+    """MNIST, for which digits can stand in, and the photographs and weights, for which nothing can."""
+    from studylib.data import fetch, wheels
 
-    folder = root / "data" / "mnist"
-    missing = sorted(fetch.SHA256.keys() - fetch.intact_files(folder).keys())
-    if missing:
-        found = (
-            f"MNIST in {folder} lacks {', '.join(missing)} (or they are damaged); scikit-learn's digits take its place"
-        )
-        return Finding("note", "data", found, f"python -m studylib.data --root {root / 'data'}")
-    return Finding("ok", "data", f"MNIST in {folder}, checked")
+    folder = root / "data"
+    lacking = []
+    if missing := sorted(fetch.SHA256.keys() - fetch.intact_files(folder / "mnist").keys()):
+        lacking.append(f"MNIST ({', '.join(missing)}), whose place scikit-learn's digits take")
+    lacking += [f"{wheel.what} ({wheel.file})" for wheel in wheels.WHEELS if not wheels.is_here(wheel, folder)]
+    if lacking:
+        found = f"missing or damaged in {folder}: {'; '.join(lacking)}"
+        return Finding("note", "data", found, f"with a network: python -m studylib.data --root {folder}")
+    return Finding("ok", "data", f"MNIST, {', '.join(wheel.what for wheel in wheels.WHEELS)}: in {folder}, checked")
 
 
 def disk(root: Path) -> Finding:
@@ -275,16 +281,15 @@ class _Card:
 
 def _card() -> _Card | None:
     """The first NVIDIA card, as its driver's own program names it; None where there is no driver, or no card."""
-    if not shutil.which("nvidia-smi"):
+    program = next((found for name in DRIVER_PROGRAM if (found := shutil.which(name))), None)
+    if program is None:
         return None
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    query = [program, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     asked = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
     if asked.returncode or "," not in asked.stdout:
         return None
     name, driver = asked.stdout.splitlines()[0].rsplit(",", 1)
-    shown = subprocess.run(
-        ["nvidia-smi"], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False
-    )
+    shown = subprocess.run([program], capture_output=True, encoding="utf-8", errors="replace", timeout=60, check=False)
     release = re.search(r"CUDA Version: *([\d.]+)", shown.stdout)
     return _Card(name.strip(), driver.strip(), _numbers(release[1]) if release else ())
 
@@ -302,7 +307,7 @@ def _release(package: str) -> tuple[int, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from studylib.course import loads, meeting, notebooks
 from studylib.course.week import MEETING_MINUTES, Week
-from studylib.gpu.findings import counted
+from studylib.words import counted
 
 OWN_WORK = MEETING_MINUTES // 4
 GAPS = 3  # at least, in each of these hours

@@ -113,16 +113,6 @@ def is_untouched(notebook: NotebookNode) -> bool:
     return notebook.metadata.get("made") == _digest(notebook)
 
 
-def weeks(words: Sequence[str]) -> list[str]:
-    """The weeks that are meant by folders' names or numbers, other words passed over; all where there is no word."""
-    from studylib.course import notebooks
-
-    def is_meant(week: str) -> bool:
-        return any(word.strip("/") == week or (word.isdigit() and int(word) == int(week[:2])) for word in words)
-
-    return [week for week in notebooks.weeks() if not words or is_meant(week)]
-
-
 def place(root: Path, week: str) -> Path:
     """Where the participants' notebook of a week lies in the course under `root`."""
     return root / "exercises" / week / NAME

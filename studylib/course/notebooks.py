@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets import default
 
-from studylib import files
+from studylib import files, words
 from studylib.errors import StudyError, near
 
 ROOT = files.ROOT
@@ -77,13 +77,10 @@ def weeks() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """The source of week `name` (a beginning that fits one week is enough). Raises StudyError listing the weeks."""
+    """The source of the week that `words.weeks` finds. Raises StudyError listing the weeks."""
     known = weeks()
-    name = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
-    if name in known:
-        return known[name]
-    if name and len(fits := [week for week in known if week.startswith(name)]) == 1:
-        return known[fits[0]]
+    if len(found := words.weeks(name, known)) == 1:
+        return known[found[0]]
     raise StudyError(f"there is no week {name!r}{near(name, known)}\nweeks: {', '.join(known) or 'none'}")
 
 

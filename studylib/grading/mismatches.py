@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 from studylib.gpu import Finding, Report
-from studylib.gpu.findings import counted
 from studylib.gpu.hardware import WARP
 from studylib.grading.runs import Run
 from studylib.kernels import Exercise
+from studylib.words import counted
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # below it float32 has fewer digits, and a card may take it for 0
 SHOWN = 5

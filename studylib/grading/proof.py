@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from studylib.files import EXERCISES
-from studylib.gpu.findings import counted
 from studylib.grading.bench import exact
 from studylib.grading.judge import judge
 from studylib.grading.mismatches import close
 from studylib.grading.verdict import FAILED, SKIPPED, Verdict
 from studylib.kernels import Exercise, Mutant
 from studylib.kernels.stubs import GRADER, mutated, readme, stub
+from studylib.words import counted
 
 CCS = ((7, 5), (8, 0), (9, 0), (12, 0))
 FEWEST_MUTANTS = 3
@@ -75,7 +75,7 @@ def _rejected(exercise: Exercise, mutant: Mutant, text: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{exercise.name}.py"
         path.write_text(text, encoding="utf-8")
-        verdict = judge(exercise, path=path)
+        verdict = judge(exercise, path=path, compile_wrong=False)
     first = next((stage for stage in verdict.stages if stage.status == FAILED), None)
     if first is None:
         return [f"the mutant '{mutant.title}' passes"]

@@ -19,11 +19,11 @@ from markupsafe import Markup
 
 from studylib import files, kernels
 from studylib.files import EXERCISES
-from studylib.gpu.findings import counted
 from studylib.grading.card import page
 from studylib.grading.hand_ins import MARKER, file_names
 from studylib.grading.results import Grade, forget
 from studylib.grading.verdict import FAILED, MARKS, MISSING, NOT_ATTEMPTED, PASSED, display_path
+from studylib.words import counted
 
 COLUMNS = ("participant", "week", "exercise", "state", "stage", "reason", "is_reference", "code")
 STYLE = """

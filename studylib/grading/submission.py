@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from studylib.gpu.findings import counted
 from studylib.gpu.language.source import OPERATORS
 from studylib.grading.identity import is_text
 from studylib.grading.vetting import MODULES, Refused, check_depth
+from studylib.words import counted
 
 MAX_BYTES = 200_000
 MOST_ELEMENTS = 1 << 20  # of a constant array or tuple

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from studylib import words
 from studylib.errors import StudyError
 
 FOLDER = Path(__file__).parent
@@ -129,21 +130,21 @@ def _place(path: Path) -> tuple[int, int, str]:
     return int(card["Difficulty"][:1]), int(card["Minutes"]), path.stem
 
 
-def find(words: Sequence[str]) -> list[str]:
-    """The exercises that are meant by names, weeks (02_resnext_gpu1) or numbers of weeks (2); none means all.
+def find(given: Sequence[str]) -> list[str]:
+    """The exercises that are meant by their names or by weeks, as `words.weeks` reads them; none means all.
 
     Raises StudyError for a word that means nothing.
     """
     found: list[str] = []
-    for word in words:
-        matching = [w for w in weeks() if word.isdigit() and int(word) == int(w[:2]) or w == word.strip("/")]
+    for word in given:
+        meant = words.weeks(word, weeks())
         if word in names():
             found.append(word)
-        elif matching:
-            found += names(matching[0])
+        elif len(meant) == 1:
+            found += names(meant[0])
         else:
             raise StudyError(f"there is no exercise or week {word!r}; exercises: {', '.join(names())}")
-    return list(dict.fromkeys(found)) if words else names()
+    return list(dict.fromkeys(found)) if given else names()
 
 
 @cache

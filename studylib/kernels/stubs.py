@@ -10,8 +10,8 @@ from textwrap import indent
 from studylib import files
 from studylib.errors import StudyError
 from studylib.files import EXERCISES
-from studylib.gpu.findings import counted
 from studylib.kernels.exercise import Exercise, load, names, weeks
+from studylib.words import counted
 
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n", re.MULTILINE | re.DOTALL)
 GRADER = "\n\n# BEGIN GRADER\n"

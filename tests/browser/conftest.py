@@ -1,10 +1,18 @@
-"""The browser tests need a Chromium: in CI its absence is an error, elsewhere they are skipped with the reason."""
+"""The browser tests share a Chromium: in CI its absence is an error, elsewhere they are skipped with the reason."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
-from tests.browser.lab import find_browser
+from tests.browser.lab import find_browser, started_browser
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with started_browser() as browser:
+        yield browser
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 import bootstrap
 
@@ -33,6 +33,16 @@ OVERFLOW = """() => [...document.querySelectorAll(
         const excess = Math.max(e.getBoundingClientRect().right - place.right, e.scrollWidth - e.clientWidth);
         return [e.tagName.toLowerCase(), Math.round(excess), e.textContent.trim().slice(0, 60)];
     }).filter(([tag, excess]) => excess > 2)"""
+
+TYPESET = r"""() => {
+    const walk = document.createTreeWalker(document.querySelector('.jp-Notebook'), NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+        const e = walk.currentNode.parentElement, text = walk.currentNode.data;
+        const isLeft = /\$[^$]+\$/.test(text) && !e.closest('code, mjx-container');
+        if (isLeft && e.closest('.jp-MarkdownOutput')) return false;
+    }
+    return true;
+}"""
 
 
 def find_browser() -> str | None:
@@ -159,8 +169,8 @@ def save(page: Page) -> None:
 
 
 @contextmanager
-def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """A page of a browser without a window."""
+def started_browser() -> Iterator[Browser]:
+    """A browser without a window."""
     sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     quiet = [
         "--disable-gpu",
@@ -172,16 +182,28 @@ def browser_page(width: int = 1280, height: int = 900) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=sandbox + quiet)
         try:
-            yield browser.new_context(viewport={"width": width, "height": height}).new_page()
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def page_of(browser: Browser, width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """A page that shares nothing with others of the browser."""
+    with browser.new_context(viewport={"width": width, "height": height}) as context:
+        yield context.new_page()
+
+
+def wait_for_formulas(page: Page) -> None:
+    """They are typeset after the cells are there; until then their source stands in their place."""
+    page.wait_for_function(TYPESET, timeout=PATIENCE * 1000)
 
 
 def photograph(page: Page, folder: Path, stem: str) -> list[Path]:
     """The notebook in `page` from top to bottom, as pictures of one screen each, written to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     scroller = page.locator(".jp-WindowedPanel-outer").first
-    page.wait_for_timeout(1500)  # formulas are typeset after the cells are there
+    wait_for_formulas(page)
     screen, total = scroller.evaluate("e => [e.clientHeight, e.scrollHeight]")
     pictures = []
     for number, top in enumerate(range(0, total, max(screen - 40, 1)), 1):

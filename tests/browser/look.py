@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.browser.lab import OVERFLOW, ROOT, Lab, browser_page, copy_course, has_error, photograph
+from tests.browser.lab import OVERFLOW, ROOT, Lab, copy_course, has_error, photograph, started_browser
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
     notebook = options.notebook.resolve().relative_to(course).as_posix()
     with tempfile.TemporaryDirectory() as scratch:
         root = copy_course(Path(scratch) / "course", course)
-        with Lab(root, Path(scratch)) as lab, browser_page(options.width, options.height) as page:
+        with Lab(root, Path(scratch)) as lab, started_browser() as browser:
+            page = browser.new_page(viewport={"width": options.width, "height": options.height})
             lab.open(page, notebook)
             if options.run:
                 lab.run_all(page, notebook, seconds=1200)

@@ -6,7 +6,7 @@ import pytest
 
 from studylib import files
 from studylib.course import meeting, notebooks
-from tests.browser.lab import PATIENCE, TOKEN, Lab, browser_page, save
+from tests.browser.lab import PATIENCE, TOKEN, Lab, page_of, save
 
 pytestmark = pytest.mark.browser
 SECONDS = PATIENCE * 1000
@@ -63,8 +63,8 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def page(lab):
-    with browser_page() as page:
+def page(lab, browser):
+    with page_of(browser) as page:
         page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/weeks/01_form/01_form.ipynb?reset&token={TOKEN}")
         page.wait_for_selector(".jp-Notebook .jp-OutputArea-output img", timeout=SECONDS)
         yield page

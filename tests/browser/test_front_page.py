@@ -7,7 +7,7 @@ import pytest
 from studylib import course as courses
 from studylib import files
 from studylib.course import front, meeting
-from tests.browser.lab import PATIENCE, TOKEN, Lab, browser_page, copy_course
+from tests.browser.lab import PATIENCE, TOKEN, Lab, copy_course, page_of
 from tests.course.conftest import on
 
 pytestmark = pytest.mark.browser
@@ -28,9 +28,9 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def page(lab):
+def page(lab, browser):
     """The first page, as `make lab` opens it."""
-    with browser_page(1600, 1000) as page:
+    with page_of(browser, 1600, 1000) as page:
         page.goto(f"http://127.0.0.1:{lab.port}/lab/tree/weeks/START.md?reset&token={TOKEN}")
         page.wait_for_selector(".jp-MarkdownViewer h1", timeout=SECONDS)
         yield page

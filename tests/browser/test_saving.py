@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from studylib.course import notebooks
-from tests.browser.lab import ROOT, Lab, browser_page, save
+from tests.browser.lab import ROOT, Lab, page_of, save
 
 pytestmark = pytest.mark.browser
 WEEK = "weeks/01_short/01_short"
@@ -60,7 +60,7 @@ ledger.check("mobilenet", where="Table 1")
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory, browser):
     """(what is stored, what JupyterLab saved after it ran all cells, the .py afterwards, JupyterLab's log)"""
     root = tmp_path_factory.mktemp("course")
     shutil.copy(ROOT / "pyproject.toml", root)
@@ -69,7 +69,7 @@ def saved(tmp_path_factory):
     source.write_text(SOURCE, encoding="utf-8")
     notebooks.store(source)
     stored = notebook.read_text(encoding="utf-8")
-    with Lab(root, tmp_path_factory.mktemp("lab")) as lab, browser_page() as page:
+    with Lab(root, tmp_path_factory.mktemp("lab")) as lab, page_of(browser) as page:
         lab.open(page, f"{WEEK}.ipynb")
         lab.run_all(page, f"{WEEK}.ipynb", seconds=120)
         save(page)

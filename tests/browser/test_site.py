@@ -3,18 +3,28 @@
 import functools
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Request, Response, ViewportSize
+from playwright.sync_api import Page as PlaywrightPage
 
 from studylib.course import notebooks
-from tests.browser.lab import ROOT, browser_page
+from tests.browser.lab import ROOT, page_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # the theme's own
-PHONE = {"width": 390, "height": 844}
+SCREEN, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+# Colours change at once, not within a tenth of a second.
+STILL = """addEventListener('DOMContentLoaded', () => {
+    const style = document.createElement('style');
+    style.textContent = '* { transition: none !important }';
+    document.head.append(style);
+})"""
 HEAVIEST = 3_300_000  # bytes of a page with all that it fetches, uncompressed; a week's is the heaviest
 TOO_WIDE = """() => [...document.querySelectorAll('.bd-article *, .prev-next-area *')]
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
@@ -97,31 +107,78 @@ def address(folder) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browser_page() as page:
+@contextmanager
+def faultless_page(browser: Browser, address: str) -> Iterator[PlaywrightPage]:
+    """A page that collects what must not happen; it is checked at the end."""
+    faults: list[str] = []
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            faults.append(f"another host: {request.url}")
+
+    def answered(response: Response) -> None:
+        if response.status >= 400:
+            faults.append(f"{response.status}: {response.url}")
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            faults.append(f"console: {message.text}")
+
+    with page_of(browser) as page:
+        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+        page.on("console", said)
+        page.on("response", answered)
+        page.on("request", asked)
         yield page
+    assert faults == []
 
 
 @pytest.fixture
 def page(browser, address):
-    """A page that collects what must not happen; it is checked when the test is over."""
-    faults = []
-    listeners = {
-        "pageerror": lambda error: faults.append(f"error: {error}"),
-        "console": lambda message: message.type in ("error", "warning") and faults.append(f"console: {message.text}"),
-        "response": lambda response: response.status >= 400 and faults.append(f"{response.status}: {response.url}"),
-        "request": lambda request: (
-            request.url.startswith((address, "data:", "blob:")) or faults.append(f"another host: {request.url}")
-        ),
-    }
-    for event, listener in listeners.items():
-        browser.on(event, listener)
-    browser.set_viewport_size({"width": 1280, "height": 900})
-    yield browser
-    for event, listener in listeners.items():
-        browser.remove_listener(event, listener)
-    assert faults == []
+    with faultless_page(browser, address) as page:
+        yield page
+
+
+class Visit(NamedTuple):
+    """What one visit of a page finds: texts too faint in the light and in the dark mode, what is wider than a phone.
+
+    fetched: the files of the site that the page asked for.
+    """
+
+    light: list[str]
+    dark: list[str]
+    wide: list[str]
+    fetched: set[str]
+
+
+@pytest.fixture(scope="module")
+def visits(folder, browser, address) -> dict[str, Visit]:
+    """By name of every page a visit, each begun on a wide screen in the light mode, with nothing fetched before."""
+    with faultless_page(browser, address) as page:
+        page.add_init_script(STILL)
+        return {name: visit(page, address, name) for name in names(folder)}
+
+
+def visit(page: PlaywrightPage, address: str, name: str) -> Visit:
+    fetched: set[str] = set()
+
+    def note(request: Request) -> None:
+        fetched.add(urlsplit(request.url).path.removeprefix("/course/"))
+
+    page.set_viewport_size(SCREEN)
+    page.emulate_media(color_scheme="light")
+    page.on("request", note)
+    page.goto(address + name)
+    light = page.evaluate(TOO_FAINT)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    dark = page.evaluate(TOO_FAINT)
+    page.set_viewport_size(PHONE)
+    wide = page.evaluate(TOO_WIDE)
+    width, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    page.wait_for_load_state("networkidle")
+    page.remove_listener("request", note)
+    return Visit(light, dark, wide or [f"{width} of {inner}"] if wide or width > inner else [], fetched)
 
 
 def names(folder):
@@ -151,44 +208,20 @@ def test_every_link_leads_to_a_page_and_a_place_that_are_there(folder):
     assert lost == []
 
 
-def test_every_page_fits_a_phone_without_an_error_or_another_host(folder, page, address):
-    page.set_viewport_size(PHONE)
-    wide = {}
-    for name in names(folder):
-        page.goto(address + name)
-        page.wait_for_load_state("load")
-        width, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        if width > inner or page.evaluate(TOO_WIDE):
-            wide[name] = page.evaluate(TOO_WIDE) or width
-    assert wide == {}
+def test_every_page_fits_a_phone(visits):
+    assert {name: found.wide for name, found in visits.items() if found.wide} == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_contrast(scheme, folder, page, address):
-    page.emulate_media(color_scheme=scheme)
-    faint = {}
-    for name in names(folder):
-        page.goto(address + name)
-        page.wait_for_load_state("load")
-        faint |= {name: found} if (found := page.evaluate(TOO_FAINT)) else {}
-    page.emulate_media(color_scheme="light")
-    assert faint == {}
+def test_every_text_has_contrast(scheme, visits):
+    assert {name: faint for name, found in visits.items() if (faint := getattr(found, scheme))} == {}
 
 
-def test_no_page_is_heavy(folder, page, address):
+def test_no_page_is_heavy(folder, visits):
     """By the sizes of all files that a page fetches, each once, on a first visit."""
     heavy = {}
-    for name in names(folder):
-        fetched = set()
-
-        def note(request, fetched=fetched):
-            fetched.add(urlsplit(request.url).path.removeprefix("/course/"))
-
-        page.on("request", note)
-        page.goto(address + name)
-        page.wait_for_load_state("networkidle")
-        page.remove_listener("request", note)
-        files = [folder / path for path in fetched if (folder / path).is_file()]
+    for name, found in visits.items():
+        files = [folder / path for path in found.fetched if (folder / path).is_file()]
         images = {(folder / name).parent / source for source in Page(folder / name).links if source.endswith(".png")}
         size = sum(path.stat().st_size for path in {path.resolve() for path in {*files, *images}})
         heavy |= {name: size} if size > HEAVIEST else {}

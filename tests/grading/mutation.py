@@ -3,8 +3,10 @@
 The changes, chosen for what people get wrong: an operator; a comparison's edge; an integer one more or less; another axis of
 threadIdx, blockIdx or blockDim, one of them for another, or forgotten; two indices exchanged; a condition negated, taken
 for true, or one clause dropped; a statement left out, each barrier among them; min for max; a function left out; and a
-variable for another of its kind. In LONG these alone are 2,100 kernels, ten minutes of an idle core: there a run takes a
-fixed sample of them. All of them were run when the list of equivalent ones was written: `python mutation.py NAME` does it.
+variable for another of its kind. All exercises together have some 9,600 of them. The tests try a sample of each, drawn by
+the exercise's text, so that one who changes the exercise meets others. Who writes or changes an exercise tries all:
+
+    python tests/grading/mutation.py NAME       names those that pass and are not in equivalent_mutants.toml
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import copy
 import linecache
 import random
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -36,8 +40,13 @@ OPERATORS = {
     ast.Mod: ast.FloorDiv,
 }
 EDGES = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
-LONG = {"routing", "tvm_matmul", "inverted_residual"}
-SAMPLE = 40
+SAMPLE = (
+    40,
+    20,
+)  # of an exercise's changes: those of its variables, whose number grows with their square, are the second
+EQUIVALENT = tomllib.loads(Path(__file__).with_name("equivalent_mutants.toml").read_text(encoding="utf-8"))[
+    "equivalent"
+]
 PLACES = ("threadIdx", "blockIdx", "blockDim")
 OTHER = {"min": "max", "max": "min"}
 
@@ -52,13 +61,17 @@ class Change:
 
 
 def sample(exercise: Exercise) -> list[Change]:
-    """The changes that each run of the tests tries: all, but of a long solution's variables a few, always the same."""
-    found = changes(exercise)
-    if exercise.name not in LONG:
-        return found
-    of_variables = [change for change in found if change.of_variables]
-    chosen = random.Random(exercise.name).sample(of_variables, SAMPLE)
-    return [change for change in found if not change.of_variables] + chosen
+    """The changes that each run of the tests tries, the same ones as long as the exercise stays as it is."""
+    chosen, rng = [], random.Random(exercise.text)
+    for of_variables, most in zip((False, True), SAMPLE, strict=True):
+        found = [change for change in changes(exercise) if change.of_variables == of_variables]
+        chosen += rng.sample(found, min(most, len(found)))
+    return chosen
+
+
+def equivalent(name: str) -> set[str]:
+    """The texts of an exercise's changes that are no change of what the kernel computes."""
+    return {text for entry in EQUIVALENT if entry["exercise"] == name for text in entry["changes"]}
 
 
 @cache
@@ -264,5 +277,5 @@ def passes(exercise: Exercise, kernel) -> bool:
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         for change in changes(load(name)):
-            if passes(load(name), kernel_of(load(name), change)):
+            if change.text not in equivalent(name) and passes(load(name), kernel_of(load(name), change)):
                 print(f"{name}: {change.text}", flush=True)

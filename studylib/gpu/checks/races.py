@@ -19,6 +19,7 @@ from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Cells, Memory, taken
 from studylib.gpu.findings import KernelError, Site, stop
 from studylib.gpu.hardware import WARP, warps_in
+from studylib.words import counted
 
 NOBODY = -1
 AT_ONCE = "at once"
@@ -332,10 +333,11 @@ class Races:
         else:
             end = f"{them} {theirs} it{line}, and nothing orders different blocks"
         count = int(np.count_nonzero(clash)) - 1
-        more = f" ({count:,} more threads do so)" if count else ""
+        race = "races" if count == 1 else "race"
+        more = f"; {counted(count, 'more thread')} {race} in this line" if count else ""
         memory = access.memory
         element = memory.describe(cell - home(memory)[1])
-        message = f"{memory.space} {element}: {self.grid.name(me)} {verb} it{more}, {end}"
+        message = f"{memory.space} {element}: {self.grid.name(me)} {verb} it, {end}{more}"
         self.report(stop("race", message, access.site), verb)
 
 

@@ -21,7 +21,7 @@ from studylib.gpu.compiler import ptxas
 from studylib.gpu.compiler.compiled import Compiled, source_line
 from studylib.gpu.compiler.ptxas import NotAvailable
 from studylib.gpu.device import DeviceArray
-from studylib.gpu.findings import counted
+from studylib.words import counted
 
 _patching = threading.Lock()
 

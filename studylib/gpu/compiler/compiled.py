@@ -4,8 +4,8 @@ import html
 import linecache
 from dataclasses import dataclass, field
 
-from studylib.gpu.findings import counted
 from studylib.gpu.language.source import display_name
+from studylib.words import counted
 
 
 @dataclass(frozen=True)

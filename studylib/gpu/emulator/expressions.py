@@ -19,12 +19,13 @@ from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array
 from studylib.gpu.emulator.run import Run
-from studylib.gpu.findings import Site, counted
+from studylib.gpu.findings import Site
 from studylib.gpu.hardware import WARP
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING
 from studylib.gpu.language.values import CONFLICT, is_number
+from studylib.words import counted
 
 
 class Builtin(NamedTuple):

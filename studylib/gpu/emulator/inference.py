@@ -21,11 +21,12 @@ from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
 from studylib.gpu.emulator.pruning import Pruning
-from studylib.gpu.findings import KernelError, counted, stop
+from studylib.gpu.findings import KernelError, stop
 from studylib.gpu.hardware import SHARED_PER_BLOCK
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import MISSING, Source
 from studylib.gpu.language.values import CONFLICT, is_number
+from studylib.words import counted
 
 
 class Reach(Mask):

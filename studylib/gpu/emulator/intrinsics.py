@@ -16,9 +16,9 @@ from studylib.gpu.emulator import atomics, collectives
 from studylib.gpu.emulator.mask import Mask
 from studylib.gpu.emulator.memory import Array
 from studylib.gpu.emulator.run import Run
-from studylib.gpu.findings import counted
 from studylib.gpu.language import mathlib
 from studylib.gpu.language import typing_rules as types
+from studylib.words import counted
 
 
 class Intrinsic(NamedTuple):

@@ -18,10 +18,11 @@ from studylib.gpu.emulator.machine import Grid, Machine, chunks
 from studylib.gpu.emulator.memory import Array, Memory
 from studylib.gpu.emulator.observer import Observer
 from studylib.gpu.emulator.program import Program, program
-from studylib.gpu.findings import KernelError, counted
+from studylib.gpu.findings import KernelError
 from studylib.gpu.hardware import MAX_BLOCK, MAX_GRID, MAX_THREADS_PER_BLOCK
 from studylib.gpu.language import typing_rules as types
 from studylib.gpu.language.source import Source
+from studylib.words import counted
 
 LIMITS = {"block": MAX_BLOCK, "grid": MAX_GRID}
 MAX_PRINTED = 1000  # lines of print() a launch; a GPU keeps one megabyte

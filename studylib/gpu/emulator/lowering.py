@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,20 @@ from studylib.gpu.language import typing_rules as types
 Step = Callable[[Frame, Mask], Mask]
 Bind = Callable[[Frame, Any, Mask], None]
 Head = Callable[[int, Mask], tuple[Any, Any]]  # of a round with its live lanes: whether it is run, and its item
+
+
+class Round(NamedTuple):
+    """What a loop does in each round, lowered once for all the ways in which the loop may run.
+
+    bind: what assigns the item, of a `for`. at_head, at_exit: what merges the variables before a round and behind the
+    loop. here: what says that the loop runs.
+    """
+
+    body: Step
+    bind: Bind | None
+    at_head: Join
+    at_exit: Join
+    here: Running
 
 
 def lowered(typed: Typed) -> Step:
@@ -190,7 +204,7 @@ class Lowering:
 
     def lower_While(self, node: ast.While) -> Step:
         test, site = self.operations.lower(node.test), self.typed.source.site(node)
-        loop = self._loop(node)
+        loop = _loop(self._round(node))
 
         def run(frame: Frame, mask: Mask) -> Mask:
             guard = LoopGuard(node, frame.machine)
@@ -207,7 +221,7 @@ class Lowering:
         if id(node.iter) not in self.typed.values:  # a call of range is no expression
             assert isinstance(node.iter, ast.Call)
             return self._for_range(node, node.iter)
-        items, rounds = self.operations.lower(node.iter), self._rounds(node)
+        items, rounds = self.operations.lower(node.iter), _rounds(self._round(node), _leaves(node))
         return lambda frame, mask: rounds(frame, mask, items(frame, mask))
 
     def _for_range(self, node: ast.For, call: ast.Call) -> Step:
@@ -218,7 +232,8 @@ class Lowering:
         zero, one = Constant(dtype.type(0)), Constant(dtype.type(1))
         bounds: list[Operation] = [zero, *parts, one] if len(parts) == 1 else [*parts, one]
         first, last, by, *_ = bounds
-        rounds, loop = self._rounds(node), self._loop(node)
+        each = self._round(node)
+        rounds, loop = _rounds(each, _leaves(node)), _loop(each)
 
         def run(frame: Frame, mask: Mask) -> Mask:
             start, end, step = first(frame, mask), last(frame, mask), by(frame, mask)
@@ -238,65 +253,68 @@ class Lowering:
 
         return run
 
-    def _rounds(self, node: ast.For) -> Callable[[Frame, Mask, Iterable], Mask]:
-        """A loop over items that all threads share: they leave it together, or at a break or return."""
-        body, bind, leaves = self.block(node.body), self.bind(node.target), _leaves(node)
-        at_head, at_exit = joining(self.typed, node, "head"), joining(self.typed, node, "exit")
-        here = Running(node, self.typed.source.site(node))
-
-        def run(frame: Frame, mask: Mask, items: Iterable, running_loop: Running = here) -> Mask:
-            exits: list[Arm] = []
-            at_head(frame, [(mask, frame.variables)])
-            for item in items:
-                bind(frame, item, mask)
-                if not leaves:
-                    mask = body(frame, mask)
-                    at_head(frame, [(mask, frame.variables)])
-                    continue
-                frame.loops.append(([], []))
-                through = body(frame, mask), frame.variables
-                breaks, continues = frame.loops.pop()
-                if breaks:
-                    exits = [_merged(frame, exits + breaks, at_exit)]
-                mask = _meet(frame, [through, *continues], at_head)
-                if not mask.any:
-                    break
-            return _meet(frame, [*exits, (mask, frame.variables)], at_exit)
-
-        return run
-
-    def _loop(self, node: ast.While | ast.For) -> Callable[[Frame, Mask, Head], Mask]:
-        """Rounds of the body."""
-        body = self.block(node.body)
+    def _round(self, node: ast.While | ast.For) -> Round:
         bind = self.bind(node.target) if isinstance(node, ast.For) else None
         at_head, at_exit = joining(self.typed, node, "head"), joining(self.typed, node, "exit")
-        here = Running(node, self.typed.source.site(node))
+        return Round(self.block(node.body), bind, at_head, at_exit, Running(node, self.typed.source.site(node)))
 
-        def run(frame: Frame, mask: Mask, head: Head, running_loop: Running = here) -> Mask:
-            count = 0
-            exits: list[Arm] = []
-            at_head(frame, [(mask, frame.variables)])
-            while True:
-                condition, item = head(count, mask)
-                mask, leaving = branch(condition, mask)
-                if leaving.any:
-                    exits = [_merged(frame, [*exits, (leaving, dict(frame.variables))], at_exit)]
-                if not mask.any:
-                    break
-                if bind is not None:
-                    bind(frame, item, mask)
-                frame.loops.append(([], []))
-                through = body(frame, mask), frame.variables
-                breaks, continues = frame.loops.pop()
-                if breaks:
-                    exits = [_merged(frame, exits + breaks, at_exit)]
-                mask = _meet(frame, [through, *continues], at_head)
-                if not mask.any:
-                    break
-                count += 1
-            return _meet(frame, [*exits, (mask, frame.variables)], at_exit)
 
-        return run
+def _rounds(each: Round, leaves: bool) -> Callable[[Frame, Mask, Iterable], Mask]:
+    """A loop over items that all threads share: they leave it together, or at a break or return if it has one."""
+    body, bind, at_head, at_exit, here = each
+    assert bind is not None
+
+    def run(frame: Frame, mask: Mask, items: Iterable, running_loop: Running = here) -> Mask:
+        exits: list[Arm] = []
+        at_head(frame, [(mask, frame.variables)])
+        for item in items:
+            bind(frame, item, mask)
+            if not leaves:
+                mask = body(frame, mask)
+                at_head(frame, [(mask, frame.variables)])
+                continue
+            frame.loops.append(([], []))
+            through = body(frame, mask), frame.variables
+            breaks, continues = frame.loops.pop()
+            if breaks:
+                exits = [_merged(frame, exits + breaks, at_exit)]
+            mask = _meet(frame, [through, *continues], at_head)
+            if not mask.any:
+                break
+        return _meet(frame, [*exits, (mask, frame.variables)], at_exit)
+
+    return run
+
+
+def _loop(each: Round) -> Callable[[Frame, Mask, Head], Mask]:
+    """Rounds of the body."""
+    body, bind, at_head, at_exit, here = each
+
+    def run(frame: Frame, mask: Mask, head: Head, running_loop: Running = here) -> Mask:
+        count = 0
+        exits: list[Arm] = []
+        at_head(frame, [(mask, frame.variables)])
+        while True:
+            condition, item = head(count, mask)
+            mask, leaving = branch(condition, mask)
+            if leaving.any:
+                exits = [_merged(frame, [*exits, (leaving, dict(frame.variables))], at_exit)]
+            if not mask.any:
+                break
+            if bind is not None:
+                bind(frame, item, mask)
+            frame.loops.append(([], []))
+            through = body(frame, mask), frame.variables
+            breaks, continues = frame.loops.pop()
+            if breaks:
+                exits = [_merged(frame, exits + breaks, at_exit)]
+            mask = _meet(frame, [through, *continues], at_head)
+            if not mask.any:
+                break
+            count += 1
+        return _meet(frame, [*exits, (mask, frame.variables)], at_exit)
+
+    return run
 
 
 def _merged(frame: Frame, arms: list[Arm], join: Join) -> Arm:

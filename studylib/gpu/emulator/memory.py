@@ -10,9 +10,10 @@ import numpy as np
 from studylib.gpu.emulator import atomics
 from studylib.gpu.emulator.machine import Index, Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.findings import Site, counted, stop
+from studylib.gpu.findings import Site, stop
 from studylib.gpu.hardware import BANKS
 from studylib.gpu.language.typing_rules import cast
+from studylib.words import counted
 
 
 class Cells:

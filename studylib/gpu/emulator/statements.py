@@ -17,8 +17,8 @@ from studylib.gpu.emulator.expressions import Expressions, methods
 from studylib.gpu.emulator.frame import Arm, Frame
 from studylib.gpu.emulator.machine import Machine
 from studylib.gpu.emulator.mask import Mask
-from studylib.gpu.findings import counted
 from studylib.gpu.language import typing_rules as types
+from studylib.words import counted
 
 
 class Statements(Expressions):

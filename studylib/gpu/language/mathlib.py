@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from studylib.gpu.findings import counted
 from studylib.gpu.language.typing_rules import FLOAT32, FLOAT64, INT32, INT64, cast, float_of
+from studylib.words import counted
 
 _UNARY: dict[Callable, Callable] = {
     math.acos: np.arccos,

@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from studylib.gpu.checks.trace import Request
-from studylib.gpu.findings import counted
 from studylib.gpu.hardware import WARP, warps_in
 from studylib.gpu.report.picture import Accesses, draw, verdict
+from studylib.words import counted
 
 if TYPE_CHECKING:
     from studylib.gpu.report.report import Access, Report

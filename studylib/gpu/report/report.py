@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studylib.gpu.checks.trace import Request
-from studylib.gpu.findings import Finding, counted
+from studylib.gpu.findings import Finding
+from studylib.words import counted
 
 NOTE = (
     "Counted for the source as written: exact, before caches and before the compiler merges or moves accesses. "

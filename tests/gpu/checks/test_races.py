@@ -183,10 +183,22 @@ def test_the_message_names_both_threads_and_lines():
     (finding,) = races(kernel, (1, 1), (4, 8), np.zeros((8, 4)), np.zeros((8, 4)))
     line = kernel.py_func.__code__.co_firstlineno + 4
     assert finding.message == (
-        "shared s[7, 0]: thread (0, 0) of block (0, 0) reads it (31 more threads do so), "
-        f"thread (0, 7) wrote it in line {line}, and no barrier lies between"
+        "shared s[7, 0]: thread (0, 0) of block (0, 0) reads it, "
+        f"thread (0, 7) wrote it in line {line}, and no barrier lies between; 31 more threads race in this line"
     )
     assert finding.line == line + 1
+
+
+def test_who_races_for_another_cell_is_not_said_to_race_for_this_one():
+    @cuda.jit
+    def kernel(out):
+        out[cuda.threadIdx.x // 2] = cuda.threadIdx.x
+
+    (finding,) = races(kernel, 1, 4, np.zeros(2))
+    assert finding.message == (
+        "global out[0]: thread 0 of block 0 writes it, thread 1 writes another value at the same time; "
+        "1 more thread races in this line"
+    )
 
 
 def test_a_barrier_orders_its_block_and_no_other():
@@ -371,7 +383,8 @@ def move(a, b):
 def test_two_views_of_one_device_array():
     d = cuda.to_device(np.arange(65.0))
     (finding,) = races(move, 1, 64, d[:-1], d[1:])
-    assert "# finds" in finding.source and "global b[0]: thread 0 of block 0 writes it (62 more" in finding.message
+    assert "# finds" in finding.source and "global b[0]: thread 0 of block 0 writes it, " in finding.message
+    assert finding.message.endswith("; 62 more threads race in this line")
     assert not races(move, 1, 32, d[:32], d[32:])
     assert not races(move, 1, 64, d, d[:64])
 
