@@ -38,11 +38,12 @@ class Stage(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
 
 
-# Two stages of a row run at a time, one for each core; the unit tests take both themselves. Nothing else executes the
-# notebooks: each is run once against what is stored, and once with another seed, where only its assertions can fail.
+# Two stages of a row run at a time, one for each core, and the one that is done first takes the next: so what takes long
+# comes first, and the types, which one core checks in half a minute, fill the end. The unit tests take both cores
+# themselves. Nothing else executes the notebooks: each is run once against what is stored, and once with another seed,
+# where only its assertions can fail.
 ROWS = [
     [
-        Stage("types", (sys.executable, "-m", "mypy")),
         Stage("format", (*RUFF, "format", "--check", ".")),
         Stage("lint", (*RUFF, "check", ".")),
     ],
@@ -54,13 +55,14 @@ ROWS = [
         )
     ],
     [
-        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),  # the two that take longest begin
         # torch without vector instructions rounds in other places, as another processor does.
         Stage("another machine", (STUDY, "run", "-p", f"SEED={SEED}"), (("ATEN_CPU_CAPABILITY", "default"),)),
+        Stage("other Pythons", (sys.executable, "tests/pythons.py")),
+        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),
         Stage("browser", (*PYTEST, "tests/browser", "-p", "no:nbval")),
         Stage("exercises", (STUDY, "exercises", "check")),
+        Stage("types", (sys.executable, "-m", "mypy")),
     ],
-    [Stage("other Pythons", (sys.executable, "tests/pythons.py"))],
 ]
 
 
