@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
 
 
-# Two stages of a row run at a time, one for each core, and the one that is done first takes the next: so what takes long
+# Two stages of a row run at a time, one for each core, and who is done first takes the next one: so what takes long
 # comes first, and the types, which one core checks in half a minute, fill the end. The unit tests take both cores
 # themselves. Nothing else executes the notebooks: each is run once against what is stored, and once with another seed,
 # where only its assertions can fail.
