@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 import bootstrap
 
+KERNELS = sorted(path.stem for path in (ROOT / "studylib" / "kernels").glob("[0-9]*/*.py"))  # and no week's gaps
 NOTEBOOK = "weeks/02_resnext_gpu1"  # the quickest
 BIN = "Scripts" if os.name == "nt" else "bin"
 PROGRAM = "python.exe" if os.name == "nt" else "python"
@@ -47,7 +48,7 @@ def steps(folder: Path) -> list[list[str]]:
     pytest = [python, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider"]
     return [
         [*pytest, "tests/gpu", "-m", "not hypothesis"],
-        [study, "exercises", "check"],
+        [study, "exercises", "check", *KERNELS],
         [*pytest, "--nbval", NOTEBOOK],
     ]
 

@@ -23,7 +23,8 @@ PYTEST = (
     "--durations-min=2",
 )
 RUFF = (sys.executable, "-m", "ruff")
-SEED = 3  # of the second run of the notebooks, whose stored outputs are of seed 0
+# Named by weeks, or not at all, the notebooks would be executed for their gaps, which `another machine` tries.
+KERNELS = sorted(path.stem for path in (ROOT / "studylib" / "kernels").glob("[0-9]*/*.py"))
 STUDY = str(Path(sys.executable).with_name("study"))
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|xfailed|xpassed|errors?)")
 BROKEN = re.compile(r"(FAILED|ERROR) ")  # how pytest's summary begins the line of a test
@@ -38,11 +39,12 @@ class Stage(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
 
 
-# Two stages of a row run at a time, one for each core; the unit tests take both themselves. Nothing else executes the
-# notebooks: each is run once against what is stored, and once with another seed, where only its assertions can fail.
+# Two stages of a row run at a time, one for each core, and who is done first takes the next one: so what takes long
+# comes first, and the types, which one core checks in half a minute, fill the end. The unit tests take both cores
+# themselves. Nothing else executes the notebooks: each is run once against what is stored, and once with another seed,
+# where only its assertions can fail.
 ROWS = [
     [
-        Stage("types", (sys.executable, "-m", "mypy")),
         Stage("format", (*RUFF, "format", "--check", ".")),
         Stage("lint", (*RUFF, "check", ".")),
     ],
@@ -54,13 +56,17 @@ ROWS = [
         )
     ],
     [
-        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),  # the two that take longest begin
-        # torch without vector instructions rounds in other places, as another processor does.
-        Stage("another machine", (STUDY, "run", "-p", f"SEED={SEED}"), (("ATEN_CPU_CAPABILITY", "default"),)),
+        Stage(
+            "another machine",
+            (sys.executable, "tests/another_machine.py"),
+            (("ATEN_CPU_CAPABILITY", "default"),),
+        ),
+        Stage("other Pythons", (sys.executable, "tests/pythons.py")),
+        Stage("notebooks", (*PYTEST, "--nbval", "weeks")),
         Stage("browser", (*PYTEST, "tests/browser", "-p", "no:nbval")),
-        Stage("exercises", (STUDY, "exercises", "check")),
+        Stage("exercises", (STUDY, "exercises", "check", *KERNELS)),
+        Stage("types", (sys.executable, "-m", "mypy")),
     ],
-    [Stage("other Pythons", (sys.executable, "tests/pythons.py"))],
 ]
 
 

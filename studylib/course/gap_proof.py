@@ -1,7 +1,9 @@
 """Proves the gaps of a week's notebook in one execution of it; `study exercises check` and CI call it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -12,8 +14,8 @@ from studylib.errors import StudyError
 TRIAL = "trial"  # the tag of a cell that is inserted
 
 
-def prove(week: str) -> list[str]:
-    """What is wrong with the gaps of a week, in words; nothing where it has none.
+def prove(week: str, parameters: Mapping[str, Any] | None = None) -> list[str]:
+    """What is wrong with the gaps of a week, in words; nothing where it has none. parameters: instead of the defaults.
 
     The participants' notebook equals the source outside the marks and has no output; each check fails with its gap
     unfilled, by an assertion that says what was got and expected; and it passes with the solution. Raises StudyError on
@@ -27,7 +29,7 @@ def prove(week: str) -> list[str]:
     if not hasattr(os, "fork"):
         raise StudyError("this system cannot copy a process, in which gaps are tried: check them on Linux or macOS")
     try:
-        return differences(week) + _tried(notebook, found, source)
+        return differences(week) + _tried(notebook, found, source, parameters or {})
     except notebooks.CellError as error:
         return [*differences(week), str(error)]
 
@@ -63,16 +65,16 @@ def differences(week: str) -> list[str]:
     return [f"{path.parent.name}/{path.name}: {what}{again}" for what in wrong]
 
 
-def _tried(notebook: NotebookNode, found: list[meeting.Gap], source: Path) -> list[str]:
-    """Execute the notebook to its last check, each gap tried before it is solved."""
+def _tried(notebook: NotebookNode, found: list[meeting.Gap], source: Path, parameters: Mapping[str, Any]) -> list[str]:
+    """Execute the notebook, each gap tried before it is solved."""
     cells: list[NotebookNode] = []
     before = {gap.cell: gap for gap in found}
-    for index, cell in enumerate(notebook.cells[: found[-1].check + 1]):
+    for index, cell in enumerate(notebook.cells):
         if gap := before.get(index):
             code = trial.cell(gap.open, notebook.cells[gap.check].source)
             cells.append(nbformat.v4.new_code_cell(code, metadata={"tags": [TRIAL]}))
         cells.append(cell)
-    executed = notebooks.execute(nbformat.from_dict({**notebook, "cells": cells}), source)
+    executed = notebooks.execute(nbformat.from_dict({**notebook, "cells": cells}), source, parameters)
     printed = [cell.outputs[0].text for cell in executed.cells if TRIAL in cell.metadata.get("tags", [])]
     wrong = []
     for gap, text in zip(found, printed, strict=True):

@@ -285,9 +285,9 @@ def _compared(cell: NotebookNode) -> str:
     return text
 
 
-def execute(notebook: NotebookNode, source: Path) -> NotebookNode:
-    """`notebook` executed in the folder of `source`, with the default parameters. Raises CellError."""
-    return _execute(notebook, source, {}, None)
+def execute(notebook: NotebookNode, source: Path, parameters: Mapping[str, Any]) -> NotebookNode:
+    """`notebook` executed in the folder of `source`; parameters: instead of the defaults. Raises CellError."""
+    return _execute(notebook, source, dict(parameters), None)
 
 
 def _execute(notebook: NotebookNode, source: Path, parameters: dict[str, Any], target: Path | None) -> NotebookNode:

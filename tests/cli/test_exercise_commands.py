@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from studylib import files, kernels
 from studylib.cli import app
-from studylib.course import gap_proof, meeting
+from studylib.course import form, gap_proof, meeting, notebooks
 from studylib.grading import bench, local, progress, proof, record
 from studylib.kernels import load, stubs
 
@@ -71,16 +71,17 @@ def test_progress_counts_the_gaps_of_the_meetings_too(study, monkeypatch):
 
 
 def test_exercises_build_and_check_take_the_gaps_of_the_meetings_too(study, monkeypatch):
-    asked = []
     monkeypatch.setattr(meeting, "build", lambda: ([study.file.with_name("meeting.ipynb")], []))
-    monkeypatch.setattr(meeting, "weeks", lambda words: asked.append(words) or ["02_resnext_gpu1"])
-    monkeypatch.setattr(gap_proof, "prove", lambda week: [f"a gap of {week}"])
+    asked = []
+    monkeypatch.setattr(form, "faults", lambda week: [])
+    monkeypatch.setattr(gap_proof, "prove", lambda week: asked.append(week) or [f"a gap of {week}"])
     monkeypatch.setattr(proof, "prove", lambda exercise: [])
     assert "wrote exercises/02_resnext_gpu1/meeting.ipynb" in study("exercises", "build").stdout
     done = study("exercises", "check", "2")
-    assert done.exit_code == 1 and "02_resnext_gpu1: a gap of 02_resnext_gpu1" in done.stdout and asked == [["2"]]
-    monkeypatch.setattr(gap_proof, "prove", lambda week: [])
-    assert study("exercises", "check").exit_code == 0
+    assert done.exit_code == 1 and "02_resnext_gpu1: a gap of 02_resnext_gpu1" in done.stdout
+    assert asked == ["02_resnext_gpu1"]
+    assert study("exercises", "check", "transpose").exit_code == 0 and len(asked) == 1
+    assert study("exercises", "check").exit_code == 1 and asked[1:] == list(notebooks.weeks())
 
 
 def test_progress(study, solved, tmp_path):

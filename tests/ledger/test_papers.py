@@ -42,7 +42,7 @@ def test_this_weeks_papers_are_there():
     papers |= {"fractalnet", "mec"}
     papers |= {"xnor_net", "low_rank_sparse", "senet", "shufflenet", "igc", "mobilenet_v2"}
     assert papers <= set(ledger.papers())
-    assert all(checked(paper).ok for paper in papers)
+    assert all(checked(paper).ok and str(checked(paper)) for paper in papers)
 
 
 @pytest.mark.parametrize(
