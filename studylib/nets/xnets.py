@@ -79,8 +79,9 @@ class XMobileNet(nn.Module):
             after = out_channels if number == last else int(width * out_channels)
             block = SeparableConv(before, after, stride)
             if number:
-                block.pointwise = ExpanderConv2d(before, after, 1, after // compression)
-            block.relu1, block.relu2 = nn.ReLU6(), nn.ReLU6()
+                block.add_module("pointwise", ExpanderConv2d(before, after, 1, after // compression))
+            block.add_module("relu1", nn.ReLU6())
+            block.add_module("relu2", nn.ReLU6())
             self.features.append(block)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(1024, num_classes)
@@ -115,9 +116,10 @@ def x_densenet(depth: int = 40, growth_rate: int = 24, compression: int = 2, num
     net = densenet_cifar(depth, growth_rate, num_classes=num_classes)
     for part in net.modules():
         if isinstance(part, DenseLayer):
-            part.conv1, part.conv2 = _drawn(part.conv1, compression), _drawn(part.conv2, compression)
+            part.add_module("conv1", _drawn(part.conv1, compression))
+            part.add_module("conv2", _drawn(part.conv2, compression))
         elif isinstance(part, Transition):
-            part.conv = _drawn(part.conv, compression)
+            part.add_module("conv", _drawn(part.conv, compression))
     return net
 
 
