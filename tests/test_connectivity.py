@@ -91,6 +91,12 @@ def test_paths_of_expanders_even_out_and_those_of_groups_do_not():
     assert unevenness([np.ones((3, 4), bool)]) == [0]
 
 
+def test_unevenness_by_hand():
+    """Shares of two inputs: (1/2, 1/2) and (1, 0) after the first layer, (1/2, 1/2) and (3/4, 1/4) after the second."""
+    first, second = np.array([[True, True], [True, False]]), np.array([[True, False], [True, True]])
+    assert unevenness([first, second]) == [1, 0.5]
+
+
 def test_a_layer_drawn_from_one_side_leaves_outputs_out_for_good():
     torch.manual_seed(0)
     masks = [ExpanderConv2d(256, 256, 1, 4).mask().numpy() for _ in range(12)]
