@@ -56,9 +56,9 @@ _FREE_NAMES = """
     new_zeros ones ones_like rand rand_like randn randn_like scalar_tensor zero zeros zeros_like
 
     abs add addcdiv addcmul ceil celu clamp clamp_max clamp_min cos div elu eq erf exp floor floor_divide ge gelu glu
-    gt hardsigmoid hardswish hardtanh isnan le leaky_relu lerp log log1p log_sigmoid_forward logical_and logical_not
-    logical_or lt maximum minimum mish mul native_dropout ne neg pow _prelu_kernel reciprocal relu remainder round
-    rsqrt rsub sigmoid sign silu sin softplus softshrink sqrt sub tanh threshold
+    gt hardsigmoid hardswish hardtanh index_add isnan le leaky_relu lerp log log1p log_sigmoid_forward logical_and
+    logical_not logical_or lt maximum minimum mish mul native_dropout ne neg pow _prelu_kernel reciprocal relu remainder
+    round rsqrt rsub sigmoid sign silu sin softplus softshrink sqrt sub tanh threshold
 
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training native_group_norm
     native_layer_norm _fused_rms_norm linalg_vector_norm norm _weight_norm_interface

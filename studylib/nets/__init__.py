@@ -20,9 +20,18 @@ from studylib.nets.pspnet import pspnet
 from studylib.nets.resnet import resnet50, resnet101, resnet152
 from studylib.nets.resnext import resnext, resnext29_cifar, resnext50_32x4d, resnext101_32x4d, resnext101_64x4d
 from studylib.nets.senet import se_resnet50, se_resnet101, se_resnet152, se_resnext50_32x4d
+from studylib.nets.shiftresnet import (
+    resnet20_cifar,
+    resnet56_cifar,
+    resnet110_cifar,
+    shift_resnet20,
+    shift_resnet56,
+    shift_resnet110,
+)
 from studylib.nets.shufflenet import shufflenet
 from studylib.nets.vgg import vgg16
 from studylib.nets.xception import xception
+from studylib.nets.xnets import x_densenet, x_mobilenet
 from studylib.nets.xnor import xnor_lenet
 
 __all__ = [
@@ -49,8 +58,11 @@ __all__ = [
     "pspnet",
     "regular_cifar",
     "regular_imagenet",
+    "resnet20_cifar",
     "resnet50",
+    "resnet56_cifar",
     "resnet101",
+    "resnet110_cifar",
     "resnet152",
     "resnext",
     "resnext29_cifar",
@@ -61,8 +73,13 @@ __all__ = [
     "se_resnet101",
     "se_resnet152",
     "se_resnext50_32x4d",
+    "shift_resnet20",
+    "shift_resnet56",
+    "shift_resnet110",
     "shufflenet",
     "vgg16",
+    "x_densenet",
+    "x_mobilenet",
     "xception",
     "xnor_lenet",
 ]

@@ -12,6 +12,10 @@ from studylib import ledger, mec, nets
 from studylib.costs import count
 from studylib.ledger import files
 
+X_NETS = "README of drimpossible/Deep-Expander-Networks"
+SHIFT = "README of alvinwan/shiftresnet-cifar"
+BENCHMARK = "test/blocksparse_matmul_bench.py"
+
 
 @cache
 def checked(paper: str) -> ledger.Checked:
@@ -41,6 +45,7 @@ def test_this_weeks_papers_are_there():
     papers |= {"resnext"}
     papers |= {"fractalnet", "mec"}
     papers |= {"xnor_net", "low_rank_sparse", "senet", "shufflenet", "igc", "mobilenet_v2"}
+    papers |= {"expander", "shift", "block_sparse"}
     assert papers <= set(ledger.papers())
     assert all(checked(paper).ok and str(checked(paper)) for paper in papers)
 
@@ -117,6 +122,21 @@ def test_this_weeks_papers_are_there():
         ("mobilenet_v2", "Table 5", "weights of the predicting layers, SSDLite", "2.1M", "2.094M", "reproduces"),
         ("mobilenet_v2", "Table 6", "parameters", "4.3M", "4.337M", "reproduces"),
         ("mobilenet_v2", "Table 7", "parameters, V2* without", "2.11M", "2.1136M", "reproduces"),
+        ("expander", X_NETS, "multiply-adds, X-MobileNet0.5-2", "85.8M", "105.854M", "does not reproduce"),
+        ("expander", X_NETS, "0.5-2, if all channels were halved", "85.8M", "85.784M", "reproduces"),
+        ("expander", X_NETS, "0.5-16, if all channels were halved", "29.5M", "29.587M", "truncates"),
+        ("expander", X_NETS, "(100M), X-DenseNet-BC-40-24-2", "1.44", "1.4269", "does not reproduce"),
+        ("expander", X_NETS, "BC-40-24-2, as half of the dense", "1.44", "1.4408", "reproduces"),
+        ("expander", X_NETS, "BC-40-36-2, as half of the dense", "3.24", "3.2367", "reproduces"),
+        ("expander", "A comment in alexnetexpander1.py", "share of AlexNet", "12.03%", "8.3118%", "does not reproduce"),
+        ("expander", "README of osmr/imgclsmob", "k = 24, with the zeros", "690,346", "690,346", "reproduces"),
+        ("shift", f"{SHIFT}, text", "parameters, ShiftResNet20, e = 3", "95642", "95,642", "reproduces"),
+        ("shift", f"{SHIFT}, text", "adds, ShiftResNet20, e = 3", "16581248", "16,433,792", "does not reproduce"),
+        ("shift", f"{SHIFT}, text", "adds, ResNet20", "40960640", "40,813,184", "does not reproduce"),
+        ("shift", f"{SHIFT}, CIFAR-100", "reduction, ShiftResNet20, e = 1", "7.8", "7.806", "reproduces"),
+        ("block_sparse", BENCHMARK, "density, 2 times as wide", "25.62%", "25.6250%", "truncates"),
+        ("block_sparse", BENCHMARK, "Albert, n = 80, m = 5", "850", "842", "does not reproduce"),
+        ("block_sparse", BENCHMARK, "Albert, n = 160, m = 11", "3548", "3,528", "does not reproduce"),
     ],
 )
 def test_figures_found_earlier_by_other_means(paper, where, what, printed, computed, verdict):

@@ -17,6 +17,9 @@ INPUT = {
     "lenet5": (1, 28, 28),
     "lenet_300_100": (1, 28, 28),
     "xnor_lenet": (1, 28, 28),
+    "x_densenet": (3, 32, 32),
+    **{f"shift_resnet{depth}": (3, 32, 32) for depth in (20, 56, 110)},
+    **{f"resnet{depth}_cifar": (3, 32, 32) for depth in (20, 56, 110)},
 }
 # They end otherwise: in a capsule for each class, in a class for each pixel, in the boxes of six anchors.
 OTHER_ENDS = {
