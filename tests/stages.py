@@ -53,6 +53,7 @@ ROWS = [
         Stage(
             "unit tests",
             (*PYTEST, "tests", "-m", "not browser", "-p", "no:nbval", "-n", "2", "--dist", "worksteal"),
+            (("OMP_NUM_THREADS", "1"),),  # of torch and NumPy: with two workers there is a core for one each
         )
     ],
     [

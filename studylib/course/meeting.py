@@ -19,6 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from studylib import files
+from studylib.course import stored
 from studylib.errors import StudyError
 
 NAME = "meeting.ipynb"
@@ -158,15 +159,7 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 def own(path: Path) -> NotebookNode | None:
     """A participants' notebook, or None if the file does not exist. Raises StudyError where the file is damaged."""
-    if not path.exists():
-        return None
-    try:
-        notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise StudyError(f"{path} is damaged ({reason}): move it away, then study exercises build") from None
-    return notebook
+    return stored.read(path, ": move it away, then study exercises build") if path.exists() else None
 
 
 def _unrun(notebook: NotebookNode) -> NotebookNode:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from traitlets import default
 
 from studylib import files, words
+from studylib.course import stored
 from studylib.errors import StudyError, near
 
 ROOT = files.ROOT
@@ -99,16 +100,7 @@ def read(source: Path) -> NotebookNode:
 
 def read_twin(twin: Path) -> NotebookNode:
     """The stored notebook. Raises StudyError where the file is damaged."""
-    content = twin.read_bytes()
-    try:
-        notebook = nbformat.reads(content.decode(), as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # noqa: BLE001 - nbformat raises whatever its converters stumble over
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise StudyError(
-            f"{twin} is damaged ({reason})\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}"
-        ) from None
-    return notebook
+    return stored.read(twin, f"\nwrite it anew from {twin.stem}.py: study run --save {twin.stem}")
 
 
 def defaults(notebook: NotebookNode) -> dict[str, Any]:

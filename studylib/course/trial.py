@@ -1,6 +1,6 @@
 """Tries a gap in a notebook's kernel: its cell and check run unfilled in a copy of the process, so that nothing stays.
 
-`study exercises check` executes a week once; before each gap it inserts a cell that calls `trial`.
+`gap_proof` executes a week once; before each gap it inserts a cell that calls `trial`.
 """
 
 import io
