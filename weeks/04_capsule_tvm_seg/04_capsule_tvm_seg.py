@@ -216,7 +216,7 @@ for i, row in enumerate(angles):
 # $$c_{ij} = \frac{\exp b_{ij}}{\sum_k \exp b_{ik}}, \qquad s_j = \sum_i c_{ij}\, \hat u_{j|i}, \qquad
 #   v_j = \operatorname{squash}(s_j), \qquad b_{ij} \leftarrow b_{ij} + \hat u_{j|i} \cdot v_j$$
 #
-# The sum below the fraction runs over the **parents** $k$: what one child has to give adds up to one. Nothing here is
+# The sum in the denominator runs over the **parents** $k$: what one child has to give adds up to one. Nothing here is
 # trained: the couplings are found anew for each image. **Your turn.**
 
 # %%
@@ -340,7 +340,8 @@ assert (np.linalg.norm(wrong_v, axis=1)[1:] > np.linalg.norm(right_v, axis=1)[1:
 #
 # $$L_k = T_k \max(0,\, 0.9 - \lVert v_k \rVert)^2 + 0.5\,(1 - T_k) \max(0,\, \lVert v_k \rVert - 0.1)^2$$
 #
-# The 0.5 keeps the many absent classes from shrinking everything at the beginning. **Your turn.**
+# A length above 0.9 costs nothing where the digit is there, one below 0.1 nothing where it is not. The 0.5 keeps the many
+# absent classes from shrinking everything at the beginning. **Your turn.**
 
 # %%
 def margin(lengths, present):
