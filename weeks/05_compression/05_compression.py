@@ -41,9 +41,7 @@ DATA = "../../data"  # where MNIST, the photographs and EfficientNet-Lite0's wei
 # %% jupyter={"source_hidden": true}
 import copy
 import math
-from collections import Counter
-from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 from time import perf_counter
 
 import matplotlib.pyplot as plt
@@ -51,7 +49,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
-from numba import cuda, float32, int32, uint32
+from numba import cuda, float32
 from sklearn.datasets import load_sample_image
 from torch import nn
 
@@ -81,7 +79,6 @@ except data.DataUnavailable as error:
 # %%
 course.sheet(".")
 
-
 # %% [markdown]
 # # Hour 1: Deep Compression
 #
@@ -100,11 +97,12 @@ print(f"{watts:.1f} W for its reads of DRAM alone, and {20 * 10**9 * 5e-12:.1f} 
 # %% [markdown]
 # So Deep Compression stores a trained network small enough to stay on the chip, in three stages:
 
-# %% jupyter={"source_hidden": true} tags=["figure-stages"]
+# %% jupyter={"source_hidden": true}
 stages = ["train", "prune, retrain -> 9x to 13x", "share, retrain -> 27x to 31x", "Huffman -> 35x to 49x", "file"]
 read_back = ["file", blocks.Split(["gaps"], ["indices", "codebook"], join="W"), "layer"]
 both_ways = {"Three stages": stages, "and the way back": read_back}
 display(blocks.draw(both_ways, "Each stage leaves fewer bits (quoted, Figure 1)"))
+
 
 # %% [markdown]
 # Week 1 did the three stages in small; `studylib.compression` has them. Here is the whole idea as **one layer**. The
@@ -115,21 +113,20 @@ display(blocks.draw(both_ways, "Each stage leaves fewer bits (quoted, Figure 1)"
 #
 # **Your turn:** the look-up.
 
-
 # %%
 class SharedLinear(nn.Module):
     """x: (batch, inputs) -> (batch, outputs), with k shared weights."""
 
-    def __init__(self, I, codebook, bias):
+    def __init__(self, index, codebook, bias):
         super().__init__()
-        self.register_buffer("I", I)  # (outputs, inputs): whole numbers from 0 to k
+        self.register_buffer("index", index)  # I: (outputs, inputs), whole numbers from 0 to k
         self.codebook = nn.Parameter(codebook)  # (k,): c_1 to c_k
         self.bias = nn.Parameter(bias)  # (outputs,)
 
     def weight(self):
         # BEGIN SOLUTION, 2 minutes: put c_0 = 0 before the codebook, then look up every number of I
         c = torch.cat([self.codebook.new_zeros(1), self.codebook])  # (k + 1,)
-        return c[self.I]  # (outputs, inputs)
+        return c[self.index]  # (outputs, inputs)
         # END SOLUTION
 
     def forward(self, x):
@@ -157,8 +154,9 @@ x = torch.randn(7, 12, dtype=torch.float64)
 W = layer.weight().detach().requires_grad_()
 F.linear(x, W, layer.bias).square().sum().backward()  # the gradient of every single weight
 layer(x).square().sum().backward()
-by_hand = torch.stack([W.grad[layer.I == k].sum() for k in (1, 2, 3)])
+by_hand = torch.stack([W.grad[layer.index == k].sum() for k in (1, 2, 3)])
 course.expect(layer.codebook.grad, by_hand, within=1e-12)
+
 
 # %% [markdown]
 # ## 1.2 Where the bits go
@@ -186,7 +184,6 @@ course.expect(layer.codebook.grad, by_hand, within=1e-12)
 #
 # **Your turn:** the rate with the fillers. There are $1 + f$ entries for each weight that is kept.
 
-
 # %%
 def rate_pq(n, p, b_w, b_g):
     """What is left of n floats: pruned to the share p, shared, with gaps. P+Q in the paper's tables."""
@@ -207,7 +204,7 @@ course.expect(rate_pq(10**6, kept, 5, 4), compression.store(some, 5, 4).rate_pq,
 # The printed shares are rounded to whole percents, so each stands for an interval, and the formula gives an interval of
 # rates. Here it is for all layers of Tables 2 to 5 that keep at most 12 percent:
 
-# %% jupyter={"source_hidden": true} tags=["figure-fillers"]
+# %% jupyter={"source_hidden": true}
 sparse_rows = {  # of Tables 2 to 5: weights, kept percent, bits of an index and of a gap, printed rate in percent
     "LeNet-300-100, ip1": (235_200, 8, 6, 5, 3.1),
     "LeNet-300-100, ip2": (30_000, 9, 6, 5, 3.8),
@@ -437,7 +434,7 @@ print("ip1 has more than 1.5 times the fillers of independent zeros:")
 print(f"pixels that are never lit keep {ip1_kept[never_lit].mean():.1%} of their weights, the others more than 5 %")
 assert ip1_kept[~never_lit].mean() > 0.05
 
-# %% jupyter={"source_hidden": true} tags=["figure-lenet", "nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2), layout="constrained", width_ratios=[1, 1.5])
 picture = left.imshow(100 * ip1_kept.view(28, 28), cmap="viridis")
 fig.colorbar(picture, ax=left, shrink=0.8)
@@ -460,6 +457,7 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # So the totals come out near the printed ones, from the text of the paper alone. In `ip1` the zeros are not
 # independent: pixels at the border are always black, their weights go first, and long runs of zeros need more fillers.
@@ -479,7 +477,6 @@ plt.show()
 # </details>
 #
 # **Your turn:** add the table up.
-
 
 # %%
 def total_rate(weights, rates):
@@ -557,7 +554,7 @@ for name, net in shapes.items():
 # it on the right and below. PyTorch's nets pad both sides; the last row is never read. Both outputs have the same
 # shape:
 
-# %% jupyter={"source_hidden": true} tags=["figure-padding"]
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(2, 1, figsize=(7, 2.4), layout="constrained")
 for ax, first, name in ((axes[0], 0, 'TensorFlow, "same"'), (axes[1], -1, "symmetric")):
     for place in range(-1, 9):
@@ -579,9 +576,9 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # *Think first:* the net was trained with the upper convention. What does the lower one cost, out of 20 photographs?
-
 
 # %% jupyter={"source_hidden": true}
 def seen(net, images=None):
@@ -600,6 +597,7 @@ else:
     print(f"symmetric:    {symmetric[0]} of 20 right, {symmetric[1]} among five guesses")
     assert same[0] >= symmetric[0] + 3
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -617,7 +615,6 @@ else:
 #
 # **Your turn:**
 
-
 # %%
 def steps(weight, bits):
     """weight: (outputs, ...) -> one step for each output channel: (outputs, 1, ...)."""
@@ -633,11 +630,11 @@ channels = torch.tensor([[[1.27, -0.3]], [[0.0, 0.0]], [[-2.54, 2.0]]])  # (3, 1
 got = torch.round(channels / steps(channels, 8))
 course.expect(got, torch.tensor([[[127.0, -30]], [[0, 0]], [[-127, 100]]]))
 
+
 # %% [markdown]
 # And one thing can be learnt again without labels. Each batch norm subtracts the mean of its channel and divides by the
 # deviation, both measured on the *original* network. After pruning, the channels have others. **Re-estimate** them:
 # send unlabelled images through the changed network and measure. **Your turn:**
-
 
 # %%
 @torch.no_grad()
@@ -663,11 +660,11 @@ fresh = reestimated(toy, pictures)
 course.expect(fresh[1].running_mean, toy[0](pictures).mean(dim=(0, 2, 3)), within=1e-12)
 assert not fresh.training, "got a net in train mode, expected eval"
 
-# %% [markdown]
-# The images for it are other cuts of the same 20 photographs, without their labels. *Think first:* which hurts more, to
-# prune 40 % of all 1x1 convolutions and the linear layer, or 40 % of the depthwise kernels, which are four percent of
-# the weights?
 
+# %% [markdown]
+# The images for it are other cuts of the same 20 photographs, without their labels; that is kind to the method. *Think
+# first:* which hurts more, to prune 40 % of all 1x1 convolutions and the linear layer, or 40 % of the depthwise
+# kernels, which are four percent of the weights?
 
 # %% jupyter={"source_hidden": true}
 def is_depthwise(module):
@@ -740,7 +737,7 @@ else:
         lite0_right[name] = [seen(net, shown)[0]] + ([seen(reestimated(net, other_cuts), shown)[0]] if again else [])
         print(f"{name:31s}" + "".join(f"{n:{width}d}" for n, width in zip(lite0_right[name], (5, 16))))
 
-# %% jupyter={"source_hidden": true} tags=["figure-lite0", "nbval-ignore-output"]
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 if lite0_right:
     right = lite0_right
     assert right["as trained"][0] >= 17 and right["int8, one step a layer"][0] >= 16
@@ -805,7 +802,6 @@ if lite0_right:
 #
 # </details>
 
-
 # %% [markdown]
 # # Hour 2: low rank and sparse, then one bit
 #
@@ -816,7 +812,7 @@ if lite0_right:
 # sparse. Yu, Liu, Wang and Tao (CVPR 2017) take both: $W \approx L + S$, with $L$ of rank $r$ and $S$ sparse. Here is a
 # matrix that you can see, cut down to 15 % of its numbers:
 
-# %% jupyter={"source_hidden": true} tags=["figure-low-rank"]
+# %% jupyter={"source_hidden": true}
 picture = load_sample_image("flower.jpg")[60:300, 140:500].mean(axis=2)  # scikit-learn's, by dany13, CC BY 2.0
 picture = torch.from_numpy(picture / 255 - picture.mean() / 255)
 budget = int(0.15 * picture.numel())
@@ -832,12 +828,13 @@ for ax, (name, view) in zip(axes, views.items()):
     ax.imshow(view[::2, ::2], cmap="gray", vmin=-0.5, vmax=0.5)
     ax.set_title(name, fontsize=9, fontweight="normal")
     ax.set(xlabel=f"distance {distances[name]:.3f}", xticks=[], yticks=[])
-plots.title(fig, "With 15 % of the numbers, low rank keeps more of this picture than its largest numbers do")
-plots.alt(fig, "A flower in grey, then from its largest numbers alone: most of it is flat; then of low rank: blurred in "
-          "stripes; then of half that rank with a sparse part, which is sharper at some edges.")  # fmt: skip
+plots.title(fig, "With 15 % of the numbers, low rank plus sparse is nearest to this picture")
+plots.alt(fig, "A flower in grey, then from its largest numbers alone: most of it is flat; then of low rank: blurred "
+          "petals; then of half that rank with a sparse part, with sharper petals.")  # fmt: skip
 plt.show()
 pruned_distance, low_distance, both_distance = list(distances.values())[1:]
-assert low_distance < pruned_distance and both_distance < pruned_distance
+assert both_distance < low_distance < pruned_distance
+
 
 # %% [markdown]
 # **Your turn.** The budget counts numbers. How many does $L + S$ take for an $m \times n$ matrix, with $L$ as its two
@@ -854,14 +851,20 @@ def numbers(m, n, r, nonzeros):
 # %%
 parts = lowrank.alternating(torch.randn(30, 50), 4, 100, rounds=2)
 course.expect(numbers(30, 50, 4, 100), parts.parameters)
-print(f"300 x 784 at 10 %: rank {lowrank.rank_within(23_520, (300, 784))}, or half of that rank and more than 12,000 single numbers")
-assert 23_520 - 10 * 1084 > 12_000
+thin = nn.Sequential(nn.Linear(784, 10, bias=False), nn.Linear(10, 300, bias=False))  # v, then u
+course.expect(count(thin, (784,)).macs, numbers(300, 784, 10, 0))
+whole, kept = 300 * 784, 300 * 784 // 10
+ranks = lowrank.rank_within(kept, (300, 784)), kept - 10 * (300 + 784)
+print(f"300 x 784 at 10 %: rank {ranks[0]}, or rank 10 and {ranks[1]:,} single numbers")
+
 
 # %% [markdown]
+# Each stored number is one multiply-add, so the budget is the cost of the arithmetic too.
+#
 # ## 2.2 The nearest matrix of rank r, and of L + S
 #
-# Write $W = \sum_i \sigma_i u_i v_i^\top$, its **singular value decomposition**, with $\sigma_1 \ge \sigma_2 \ge \ldots$ Eckart and
-# Young (1936): no matrix of rank $r$ is nearer to $W$ than the first $r$ terms, and
+# Write $W = \sum_i \sigma_i u_i v_i^\top$, its **singular value decomposition**, with $\sigma_1 \ge \sigma_2 \ge
+# \ldots$ Eckart and Young (1936): no matrix of rank $r$ is nearer to $W$ than the first $r$ terms, and
 #
 # $$\min_{\mathrm{rank}\, L \le r} \| W - L \|^2 \;=\; \sum_{i > r} \sigma_i^2 .$$
 
@@ -877,14 +880,15 @@ def nearest_of_rank(W, r):
 # %%
 torch.manual_seed(SEED)
 W = torch.randn(30, 50, dtype=torch.float64)
-u, v = nearest_of_rank(W, 7) or (torch.zeros(30, 7), torch.zeros(7, 50))
+factors = nearest_of_rank(W, 7)
 left_out = torch.linalg.svdvals(W)[7:].square().sum()
-course.expect((W - u @ v).square().sum(), left_out, within=1e-9)
-print(f"rank 7 of 30: squared distance {(W - u @ v).square().sum():.1f}, as the singular values say")
+course.expect(factors and (W - factors[0] @ factors[1]).square().sum(), left_out, within=1e-9)
+print(f"rank 7 of 30: squared distance {left_out:.1f}, as the singular values say")
+
 
 # %% [markdown]
-# The nearest *sparse* matrix is the largest numbers (hour 1's pruning). For the sum of both no closed form is known. But
-# if one part is fixed, the other has one. So take turns.
+# The nearest *sparse* matrix is the largest numbers (hour 1's pruning). For the sum of both no closed form is known.
+# But if one part is fixed, the other has one. So take turns.
 #
 # **Your turn.** One round.
 
@@ -905,11 +909,12 @@ def low_rank_and_sparse(W, r, nonzeros, rounds):
 # %%
 L, S, turns = low_rank_and_sparse(W, 4, 100, rounds=12)
 course.expect(L + S, lowrank.alternating(W, 4, 100, rounds=12).matrix, within=1e-9)
-assert all(after <= before + 1e-9 for before, after in zip(turns, turns[1:]))
+assert all(after <= before + 1e-9 for before, after in pairwise(turns))
 print("distance by round:", " ".join(f"{each:.2f}" for each in turns))
 
 # %% [markdown]
-# *Think first:* can the distance ever rise? And what is left of the method with $r = 0$, or without a single number in $S$?
+# *Think first:* can the distance ever rise? And what is left of the method with $r = 0$, or without a single number in
+# $S$?
 #
 # <details><summary>Answer</summary>
 #
@@ -943,6 +948,7 @@ for name, values in by_rounds.items():
     print(f"{name:12s} relative distance after 1, 2, 4, 8 rounds:", " ".join(f"{each:.3f}" for each in values[:4]))
 print("after 32 rounds both have found the planted rank 5 and its 150 numbers")
 
+
 # %% [markdown]
 # ## 2.3 What no input shows need not be kept
 #
@@ -967,22 +973,23 @@ def nearest_for(W, r, X):
 
 # %%
 X = torch.randn(50, 50, dtype=torch.float64) ** 3 @ torch.randn(50, 400, dtype=torch.float64)
-got = nearest_for(W, 7, X) or (torch.zeros(30, 7).double(), torch.zeros(7, 50).double())
-course.expect(got[0] @ got[1], torch.matmul(*lowrank.truncated_for(W, 7, X)), within=1e-6)
+factors = nearest_for(W, 7, X)
+course.expect(factors and factors[0] @ factors[1], torch.matmul(*lowrank.truncated_for(W, 7, X)), within=1e-6)
 least = torch.linalg.svdvals(W @ X)[7:].square().sum().sqrt()  # no matrix of rank 7 is nearer to W X
-course.expect(torch.linalg.norm((W - got[0] @ got[1]) @ X), least, within=1e-6)
+course.expect(torch.linalg.norm((W - factors[0] @ factors[1]) @ X), least, within=1e-6)
 blind = torch.linalg.norm((W - torch.matmul(*nearest_of_rank(W, 7))) @ X) / torch.linalg.norm(W @ X)
-print(f"relative error of the outputs: {blind:.3f} for the nearest W, {least / torch.linalg.norm(W @ X):.3f} for these inputs")
+least = least / torch.linalg.norm(W @ X)
+print(f"relative error of the outputs: {blind:.3f} by the nearest to W, {least:.3f} by the nearest for X")
 
 # %% [markdown]
 # ## 2.4 Experiment: one budget, four ways
 #
-# *Vote first.* LeNet-300-100 on MNIST; only its first layer (235,200 weights) is cut, nothing is retrained. Which of the four
-# ways keeps most at 10 % of the numbers: the largest weights, the nearest low rank, half of each, or the low rank that has
-# seen 2,000 training images? Each sees the same nets, three of them.
+# *Vote first.* LeNet-300-100 on MNIST; only its first layer (235,200 weights) is cut, nothing is retrained. Which of
+# the four ways keeps most at 10 % of the numbers: the largest weights, the nearest low rank, half of each, or the low
+# rank that has seen 2,000 training images? Each sees the same nets, three of them.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-size, tested = (10_000, 5_000) if FAST else (60_000, 10_000)
+size, tested = (10_000, 4_000) if FAST else (60_000, 10_000)
 mnist_part = data.Dataset(mnist.train_x[:size], mnist.train_y[:size], mnist.test_x[:tested], mnist.test_y[:tested])
 BUDGETS = (0.2, 0.1, 0.06)
 FOUR_WAYS = ("the largest", "half rank + sparse", "low rank", "low rank for the inputs")
@@ -991,7 +998,7 @@ FOUR_WAYS = ("the largest", "half rank + sparse", "low rank", "low rank for the 
 def four_ways(W, numbers_kept, inputs):
     """A matrix by each of the four ways; inputs: (n, samples), or None to leave the fourth out."""
     rank = lowrank.rank_within(numbers_kept, W.shape)
-    both = lowrank.alternating(W, rank // 2, numbers_kept - rank // 2 * sum(W.shape), 8)
+    both = lowrank.alternating(W, rank // 2, numbers_kept - rank // 2 * sum(W.shape), 6)
     ways = [lowrank.largest(W, numbers_kept), both.matrix, torch.matmul(*lowrank.truncated(W, rank))]
     return dict(zip(FOUR_WAYS, [*ways, torch.matmul(*lowrank.truncated_for(W, rank, inputs))]))
 
@@ -1028,13 +1035,15 @@ for way in FOUR_WAYS:
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 fig, ax = plt.subplots(figsize=(7.5, 2.9), layout="constrained")
 for way, marker in zip(FOUR_WAYS, plots.MARKERS):
-    ax.plot([100 * share for share in BUDGETS], [np.mean(cut[way, share]) for share in BUDGETS], marker + "-", label=way)
+    ax.plot(
+        [100 * share for share in BUDGETS], [np.mean(cut[way, share]) for share in BUDGETS], marker + "-", label=way
+    )
     for share in BUDGETS:
         ax.plot([100 * share] * 3, cut[way, share], marker, color=ax.lines[-1].get_color(), alpha=0.4, ms=4)
 ax.axhline(np.mean(uncut), color=plots.GREY, ls="--", lw=1, label="as trained")
 ax.set(xlabel="numbers kept in the first layer, %", ylabel="test error, %", xticks=[100 * share for share in BUDGETS])
 ax.legend(fontsize=8)
-plots.title(fig, "At 10 % of the numbers, each way with a low rank has fewer errors than the largest weights")
+plots.title(fig, "At 10 %, each way with a low rank has fewer errors than the largest weights")
 plots.alt(fig, "Test error against the numbers kept, 20, 10 and 6 percent, for four ways; small marks are the seeds. The "
           "largest weights lie highest at 10 percent, the two purely low-rank ways lowest.")  # fmt: skip
 plt.show()
@@ -1046,17 +1055,17 @@ for way in FOUR_WAYS[2:]:
     assert max(cut[way, 0.1]) < min(cut["the largest", 0.1]) and max(cut[way, 0.06]) < min(cut["the largest", 0.06])
 print("at 10 % and at 6 % both low-rank ways have fewer errors than the largest weights, in every seed")
 
-# %% [markdown]
-# What this shows: here low rank beats pruning, and the sparse half does not pay. That is *not* the paper's finding, nor its
-# refutation: the paper retrains, we do not. It also hangs on the training: seen once, November 2026, with SGD in place of Adam
-# the largest weights were the best of the four at 3 %.
-#
-# Now a real network. All 1x1 convolutions and the last layer of EfficientNet-Lite0 are cut to half of their numbers. After
-# that, batch norm's statistics are measured anew (hour 1). To be fair to the photographs, the inputs that a way
-# sees are crops of ten of them, without labels, and the *other* ten are then classified; and the other way round. *Vote
-# first:* of 20, how many does each way keep?
 
-# %% jupyter={"source_hidden": true}
+# %% [markdown]
+# What this shows: here low rank beats pruning, and the sparse half does not pay. That is *not* the paper's finding, nor
+# its refutation: the paper retrains, we do not. It also hangs on the training: seen once, November 2026, with SGD in
+# place of Adam the largest weights were the best of the four at 3 %.
+#
+# Now a real network. All 1x1 convolutions and the last layer of EfficientNet-Lite0 are cut to half of their numbers,
+# each layer by itself. Then batch norm's statistics are measured anew (hour 1), on crops of ten photographs, and the
+# *other* ten are classified; and the other way round. *Vote first:* of 20, how many does each way keep?
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def one_by_ones(net):
     """The 1x1 convolutions and the linear layer, in order."""
     return [m for m in net.modules() if isinstance(m, nn.Linear) or getattr(m, "kernel_size", 0) == (1, 1)]
@@ -1115,45 +1124,65 @@ def with_statistics_of(net, images):
     return net.eval()
 
 
-lite_right = dict.fromkeys(("as it is", *FOUR_WAYS))
+lite_right = {}
 if lite0 is not None:
-    lite_right = dict.fromkeys(lite_right, 0)
     larger = prepared(data.photographs(DATA, 288)[0])
-    for tested_half in (slice(0, 10), slice(10, 20)):
-        others = larger[10:] if tested_half.start == 0 else larger[:10]
-        crops = torch.cat([others[:, :, :224, :224], others[:, :, -224:, -224:]])  # two corners of each
-        C = grams(lite0, crops)
-        for way in FOUR_WAYS:
-            lite_way = with_statistics_of(lite_cut(way, 0.5, C), crops)
-            with torch.inference_mode():
-                guess = lite_way(prepared(photographs[tested_half])).argmax(1)
-            lite_right[way] += int((guess == labels[tested_half]).sum())
+    corners = (larger[:, :, :224, :224],) if FAST else (larger[:, :, :224, :224], larger[:, :, -224:, -224:])
+    halves = slice(0, 10), slice(10, 20)
     with torch.inference_mode():
         lite_right["as it is"] = int((lite0(prepared(photographs)).argmax(1) == labels).sum())
+    for way in FOUR_WAYS[:3] if FAST else (*FOUR_WAYS, "low rank for the tested photographs"):
+        lite_right[way] = 0
+        blindly = lite_cut(way, 0.5, [None] * 33) if way in FOUR_WAYS[:3] else None
+        for own, other in (halves, halves[::-1]):
+            crops = torch.cat([corner[other] for corner in corners])
+            looked_at = torch.cat([corner[own] for corner in corners]) if way.endswith("photographs") else crops
+            lite_way = blindly or lite_cut(way, 0.5, grams(lite0, looked_at))
+            lite_way = with_statistics_of(lite_way, crops)
+            with torch.inference_mode():
+                guess = lite_way(prepared(photographs[own])).argmax(1)
+            lite_right[way] += int((guess == labels[own]).sum())
     for way, right in lite_right.items():
         print(f"{way:24s} {right:2d} of 20")
-    assert lite_right["low rank"] + 5 < min(lite_right["the largest"], lite_right["half rank + sparse"])
-    assert lite_right["low rank for the inputs"] > lite_right["low rank"] + 5
 else:
-    print("No photographs: this cell would show that low rank alone keeps next to none, and the other ways far more.")
+    print("No photographs: this cell would show that the low rank alone keeps next to none, the other two ways some.")
+
+# %% jupyter={"source_hidden": true}
+if lite_right:
+    assert lite_right["as it is"] >= 17 and lite_right["low rank"] <= 2
+    assert lite_right["the largest"] >= lite_right["low rank"] + 4
+print("half of the numbers: the low rank alone recognises next to nothing, the largest weights at least four more")
 
 # %% [markdown]
 # One photograph is 5 points, so believe the large gaps only. The weights of this network are not low rank: cut blindly,
-# next to nothing is recognised. With a sparse part (*L + S*) much comes back, which is the paper's thesis. But pruning alone, at
-# the same count of numbers, does as well. And the low rank that looks at inputs is back in the race: *what the layer computes on
-# photographs* is nearly low rank, although its weights are not.
+# it recognises next to nothing. With a sparse part some of it comes back. That is the abstract's premise, filters "both
+# low-rank and sparse". But pruning alone, at the same count of numbers, does at least as well here.
+#
+# <details><summary>Seen once, with FAST=False: the low rank that looks at inputs, and a leak</summary>
+#
+# November 2026, two crops of each photograph: where $C$ came from the other ten photographs, 0 of 20 were recognised.
+# Where it came from crops of the very photographs that were then classified, 15 of 20. That second number is a
+# **leak**: nothing but pictures of the test, without a label, and yet the result is worthless. Ten photographs show a
+# layer of 1,152 inputs too few directions. (The abstract says that a small sample suffices; how small, for which
+# network, we could not read.)
+#
+# </details>
 #
 # Of the paper we had the abstract, and two lines of a later paper's table. Its own tables we could not obtain:
 
 # %% jupyter={"source_hidden": true}
-display(ledger.check("low_rank_sparse", where="Table 1 of a later paper", show=["parameters of AlexNet", "times fewer"]))
+display(
+    ledger.check("low_rank_sparse", where="Table 1 of a later paper", show=["parameters of AlexNet", "times fewer"])
+)
 display(ledger.check("low_rank_sparse", where="Abstract"))
+
 
 # %% [markdown]
 # ## 2.5 The best single bit
 #
-# XNOR-Net (arXiv 1603.05279) goes to the end of the road: one bit a weight, and one a value that comes in. Then 64 products
-# are one XNOR of two machine words and one count of ones. For a filter of $n$ weights, take signs $B \in \{-1, +1\}^n$ and a scale $\alpha$ with
+# XNOR-Net (arXiv 1603.05279) goes to the end of the road: one bit a weight, and one a value that comes in. Then 64
+# products are one XNOR of two machine words and one count of ones. For a filter of $n$ weights, take signs $B \in \{-1,
+# +1\}^n$ and a scale $\alpha$ with
 #
 # $$J = \| W - \alpha B \|^2 = \alpha^2 n - 2 \alpha\, W^\top B + W^\top W$$
 #
@@ -1161,8 +1190,8 @@ display(ledger.check("low_rank_sparse", where="Abstract"))
 #
 # <details><summary>Answer</summary>
 #
-# No. $B$ stands only in $-2 \alpha W^\top B$, and $W^\top B$ is greatest for $B = \mathrm{sign}(W)$. Then $J$ is a parabola in $\alpha$
-# with its least value at $\alpha = W^\top B / n$.
+# No. $B$ stands only in $-2 \alpha W^\top B$, and $W^\top B$ is greatest for $B = \mathrm{sign}(W)$. Then $J$ is a
+# parabola in $\alpha$ with its least value at $\alpha = W^\top B / n$.
 #
 # </details>
 #
@@ -1183,14 +1212,15 @@ every = torch.tensor(list(product((-1.0, 1.0), repeat=12)), dtype=torch.float64)
 scales = every @ w / 12
 J = (w - scales[:, None] * every).square().sum(1)
 best = J.argmin()  # B and -B with -alpha are as good: compare the products
-alpha, B = best_bit(w) or (torch.zeros(()), torch.zeros(12))
-course.expect(alpha * B, scales[best] * every[best], within=1e-12)
-course.expect(J[best], w @ w - 12 * alpha**2, within=1e-12)
+found = best_bit(w)
+course.expect(found and found[0] * found[1], scales[best] * every[best], within=1e-12)
+course.expect(J[best], w @ w - 12 * found[0] ** 2, within=1e-12)
 print(f"of {len(every):,} sign vectors none is nearer; J = |w|^2 - n alpha^2")
 
 # %% [markdown]
-# How good is the best bit? For normal weights the mean of $|w|$ is $\sqrt{2/\pi}$ of the standard deviation, so $w$ and its sign
-# correlate with $\sqrt{2/\pi}$, and a product of two normal numbers with the product of their signs with $2/\pi$:
+# How good is the best bit? For normal weights the mean of $|w|$ is $\sqrt{2/\pi}$ of the standard deviation, so $w$ and
+# its sign correlate with $\sqrt{2/\pi}$, and a product of two normal numbers with the product of their signs with
+# $2/\pi$:
 
 # %% jupyter={"source_hidden": true}
 bit_rng = torch.Generator().manual_seed(SEED)
@@ -1206,10 +1236,41 @@ print(f"relative distance |w - alpha B| / |w| of normal weights: {error:.3f}")
 # %% [markdown]
 # ## 2.6 The block: B-A-C-P
 #
-# The inputs get signs too, and their magnitude comes back by a factor for each *place*, $K$: the mean of $|x|$ over the channels and the
-# window. With $\circledast$ for the convolution of signs (Eq. 11):
+# The usual block of 2016 is convolution, batch norm, activation, pooling: C-B-A-P. XNOR-Net moves the letters:
+
+# %% jupyter={"source_hidden": true}
+block_orders = {
+    "usual: C-B-A-P": ["5x5 conv", "batch norm", "ReLU", "2x2 max pooling"],
+    "XNOR-Net: B-A-C-P": ["batch norm", "sign, and K", "5x5 conv of signs", "times K, alpha", "2x2 max pooling"],
+}
+blocks.draw(block_orders, "Batch norm and sign come first")
+
+
+# %% [markdown]
+# The inputs $x$ get signs too. Their magnitude comes back as a factor for each *place*: $K$ is the mean of $|x|$ over
+# the channels and the window. With $\circledast$ for the convolution of signs (Eq. 11):
 #
 # $$x * W \;\approx\; \big(\mathrm{sign}(x) \circledast \mathrm{sign}(W)\big) \odot K\, \alpha$$
+#
+# **Your turn.** One filter's factor is a number; a place's factor is a map. Make $K$ from $A$, the mean over the
+# channels.
+
+# %%
+def scale_of_places(x, size, padding=0):
+    """K: (batch, c, s, s) -> (batch, 1, s', s') for windows of size x size."""
+    A = x.abs().mean(1, keepdim=True)  # (batch, 1, s, s)
+    # BEGIN SOLUTION, 2 minutes: average A over each window, stride 1 (F.avg_pool2d)
+    return F.avg_pool2d(A, size, 1, padding)
+    # END SOLUTION
+
+
+# %%
+image = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+K = scale_of_places(image, 5)
+windows_mean = F.unfold(image, 5).abs().mean(1)  # of all numbers of each window
+course.expect(None if K is None else K.flatten(1), windows_mean, within=1e-12)
+print(f"x {tuple(image.shape)} -> K {tuple(K.shape)}")
+
 
 # %%
 class XnorBlock(nn.Module):
@@ -1221,7 +1282,7 @@ class XnorBlock(nn.Module):
 
     def forward(self, x):
         x = self.norm(x)  # B: (batch, c, s, s), about half of it positive
-        K = F.avg_pool2d(x.abs().mean(1, keepdim=True), 5, 1, 2)  # (batch, 1, s, s)
+        K = scale_of_places(x, 5, 2)  # (batch, 1, s, s)
         alpha = self.weight.abs().mean((1, 2, 3))[:, None, None]  # (out, 1, 1)
         signs = F.conv2d(xnor.sign(x), xnor.sign(self.weight), padding=2)  # A, C: integers (batch, out, s, s)
         return F.max_pool2d(signs * K * alpha, 2)  # P: (batch, out, s/2, s/2)
@@ -1230,21 +1291,24 @@ class XnorBlock(nn.Module):
 # %% jupyter={"source_hidden": true}
 block, library = XnorBlock(3, 4).double(), xnor.binary_block("xnor", "B-A-C-P", 3, 4).double()
 library[1].weight.data.copy_(block.weight)
-image = torch.randn(2, 3, 8, 8, dtype=torch.float64)
 assert torch.allclose(block(image), library(image), atol=1e-12)
-print("the class is the library's block; without padding K is the mean of |x| over the window:")
-scaled = xnor.XnorConv2d(3, 4, 5).double()
-assert torch.allclose(scaled.scale(image).flatten(1), F.unfold(image, 5).abs().mean(1))
-print(f"K {tuple(scaled.scale(image).shape)}")
+as_floats = F.conv2d(block.norm(image), block.weight, padding=2).detach()
+as_bits = xnor.sign(block.norm(image)), xnor.sign(block.weight)
+as_bits = F.conv2d(*as_bits, padding=2) * scale_of_places(block.norm(image), 5, 2)
+as_bits = as_bits * block.weight.abs().mean((1, 2, 3))[:, None, None]
+together = float(torch.corrcoef(torch.stack([as_floats.flatten(), as_bits.detach().flatten()]))[0, 1])
+assert 0.4 < together < 0.85
+print(f"the class is the library's block; its convolution correlates with the one in floats with {together:.2f}")
 
 # %% [markdown]
-# **The gradient.** A sign has slope 0. The **straight-through estimator** passes the gradient on where $|r| \le 1$, as if the slope
-# were 1. Section 3.1 prints $r\, 1_{|r| \le 1}$ instead. *Think first:* what would the printed one do to a weight of $-0.1$?
+# **The gradient.** A sign has slope 0. The **straight-through estimator** passes the gradient on where $|r| \le 1$, as
+# if the slope were 1. Section 3.1 prints $r\, 1_{|r| \le 1}$ instead. *Think first:* what would the printed one do to a
+# weight of $-0.1$?
 #
 # <details><summary>Answer</summary>
 #
-# Its gradient would get a tenth of the size and the *wrong sign*. The paper that is cited for the estimator, and every program,
-# has 1. So we take $1_{|r| \le 1}$ as what is meant.
+# Its gradient would get a tenth of the size and the *wrong sign*. The paper that is cited for the estimator, and every
+# program, has 1. So we take $1_{|r| \le 1}$ as what is meant.
 #
 # </details>
 
@@ -1252,12 +1316,17 @@ print(f"K {tuple(scaled.scale(image).shape)}")
 r = torch.tensor([-1.5, -0.1, 0.1, 1.5], requires_grad=True)
 for printed in (True, False):
     (slope,) = torch.autograd.grad(xnor.sign_straight_through(r, printed).sum(), r)
-    print("as printed" if printed else "as meant  ", "slope at -1.5, -0.1, 0.1, 1.5:", [round(each, 1) for each in slope.tolist()])
+    print(
+        "as printed" if printed else "as meant  ",
+        "slope at -1.5, -0.1, 0.1, 1.5:",
+        [round(each, 1) + 0.0 for each in slope.tolist()],
+    )
 assert slope.tolist() == [0, 1, 1, 0]
 
+
 # %% [markdown]
-# **The count.** Store $+1$ as bit 1 and $-1$ as bit 0. **Your turn.** Two rows of `depth` signs as words of 64 bits: what is their
-# product, from the number of places in which they *differ*?
+# **The count.** Store $+1$ as bit 1 and $-1$ as bit 0. **Your turn.** Two rows of `depth` signs as words of 64 bits:
+# what is their product, from the number of places in which they *differ*?
 
 # %%
 def product_of_signs(a, b, depth):
@@ -1270,12 +1339,15 @@ def product_of_signs(a, b, depth):
 # %%
 x, y = rng.standard_normal((2, 1, 2304))  # 256 channels, 3x3
 packed_x, packed_y = xnor.pack_signs(x), xnor.pack_signs(y)
-course.expect(product_of_signs(packed_x[0], packed_y[0], 2304), int(np.where(x >= 0, 1, -1)[0] @ np.where(y >= 0, 1, -1)[0]))
+course.expect(
+    product_of_signs(packed_x[0], packed_y[0], 2304), int(np.where(x >= 0, 1, -1)[0] @ np.where(y >= 0, 1, -1)[0])
+)
 print(f"{x.size * 4:,} bytes as float32, {packed_x.nbytes} packed: {x.size * 4 // packed_x.nbytes} times fewer")
 
+
 # %% [markdown]
-# With 64 products an operation, and one more operation a place for the scale, the paper gets a speed-up (section 4.1, $c$ input channels,
-# $n_W$ places of a filter):
+# With 64 products an operation, and one more operation a place for the scale, the paper gets a speed-up (section 4.1,
+# $c$ input channels, $n_W$ places of a filter):
 #
 # $$S(c, n_W) = \frac{64\, c\, n_W}{c\, n_W + 64}$$
 
@@ -1287,10 +1359,14 @@ def S(c, n_W):
 for c, n_W in ((256, 9), (256, 1), (3, 9)):
     print(f"{c:3d} channels, {n_W} places: {S(c, n_W):.2f}x")
 course.expect(S(256, 9), 62.27, within=0.005)
+n_I = 14 * 14  # output places, for one filter
+macs = count(nn.Conv2d(256, 1, 3, padding=1, bias=False), (256, 14, 14)).macs
+course.expect(macs / (macs / 64 + n_I), S(256, 9), within=1e-9)  # section 4.1, with everything counted
 
 # %% [markdown]
-# The paper also *measured* 58x on a CPU (quoted, without memory traffic). It counts a multiply-add as one operation like an XNOR with its
-# count. A CPU does several multiply-adds at once too. Here is the same product packed in NumPy, against BLAS on one core:
+# The paper also *measured* 58x on a CPU (quoted, without memory traffic). It counts a multiply-add as one operation
+# like an XNOR with its count. A CPU does several multiply-adds at once too. *Think first:* the same product packed in
+# NumPy against float32 BLAS, on one core. Which is faster, and by how much?
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 left, right = rng.standard_normal((196, 2304), np.float32), rng.standard_normal((256, 2304), np.float32)
@@ -1310,7 +1386,9 @@ def fastest(call, *arguments):
 
 
 packed_time = fastest(xnor.packed_product, packed_left, packed_right, 2304)
-print(f"time packed / time of float32 BLAS: {packed_time / fastest(torch.matmul, *floats):.1f} (the paper's bound: 1 / 62.27)")
+print(
+    f"time packed / time of float32 BLAS: {packed_time / fastest(torch.matmul, *floats):.1f} (the paper's bound: 1 / 62.27)"
+)
 packing = fastest(xnor.pack_signs, left)
 print(f"packing the inputs alone: {packing / packed_time:.2f} of the packed product")
 
@@ -1319,14 +1397,23 @@ assert np.array_equal(xnor.packed_product(packed_left, packed_right, 2304), torc
 print("196 x 2304 by 2304 x 256: the packed product is the float one, exactly")
 
 # %% [markdown]
+# <details><summary>Answer</summary>
+#
+# In the stored run BLAS is faster, although it reads 32 times as many bytes. So 58x, or any speed at all, is a matter
+# of the program and the machine; 62.27 is a count. What is certain is the memory: a 32nd. Hour 3 writes the packed
+# product for a GPU, where one instruction counts the ones of a word.
+#
+# </details>
+
+# %% [markdown]
 # ## 2.7 Experiment: full, BWN, XNOR, and the order of the block
 #
-# The usual block is C-B-A-P, and the paper's Table 3b has 14 points between the two orders. *Vote first:* which of binary weights
-# (**BWN**), binary inputs too (**XNOR**), and the order costs most on MNIST? First and last layer stay full, as in the paper.
-# The images are 14x14, 1,000 of them.
+# The usual block is C-B-A-P. We add a control, XNOR in the order C-P-B-A. *Vote first:* which of binary weights
+# (**BWN**), binary inputs too (**XNOR**), and the order costs most on MNIST? First and last layer stay full, as in the
+# paper. The images are 14x14, 1,000 of them.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-small_n, small_epochs = (1000, 5) if FAST else (10_000, 10)
+small_n, small_epochs = (1000, 4) if FAST else (10_000, 10)
 halved = data.Dataset(
     F.avg_pool2d(mnist.train_x[:small_n], 2), mnist.train_y[:small_n],
     F.avg_pool2d(mnist.test_x[:2000], 2), mnist.test_y[:2000],
@@ -1349,10 +1436,10 @@ def ordered(kind, order, c, out, conv=None):
     return nn.Sequential(*(parts[letter] for letter in order.split("-")))
 
 
-def binary_net(kind, order, width=12):
+def binary_net(kind, order, width=10):
     """Three blocks of 14x14 inputs; the first convolution is full: (batch, 1, 14, 14) -> (batch, 10)."""
     stem = nn.Conv2d(1, width, 5, padding=2, bias=False)
-    begin = [stem, nn.MaxPool2d(2)] if order[0] == "B" else [ordered(kind, order, 1, width, stem)]
+    begin = [stem, nn.MaxPool2d(2)] if order.startswith("B") else [ordered(kind, order, 1, width, stem)]
     middle = [ordered(kind, order, width, 2 * width), ordered(kind, order, 2 * width, 2 * width)]
     return nn.Sequential(*begin, *middle, nn.Flatten(), nn.BatchNorm1d(2 * width), nn.Linear(2 * width, 10))
 
@@ -1376,7 +1463,7 @@ def binary_error(kind, order):
 
 names = {"full": "full", "bwn": "BWN", "xnor": "XNOR"}
 binary_errors = {}
-for kind, order in product(names, xnor.ORDERS):
+for kind, order in (*product(names, xnor.ORDERS), ("xnor", "C-P-B-A")):
     binary_errors[f"{names[kind]}, {order}"] = over_seeds(binary_error(kind, order), SEEDS).values
 for name, values in binary_errors.items():
     print(f"{name:14s} test error {Summary(tuple(values), '%')}")
@@ -1390,41 +1477,48 @@ assert min(usual) > max(papers) + 10
 for kind in ("full", "BWN"):
     assert abs(np.mean(binary_errors[f"{kind}, C-B-A-P"]) - np.mean(binary_errors[f"{kind}, B-A-C-P"])) < 8
 assert max(binary_errors["BWN, B-A-C-P"]) < np.mean(usual)
-assert np.mean(positive["C-B-A-P"]) > np.mean(positive["B-A-C-P"]) + 0.1
-print("XNOR in the usual order has over 10 points more errors than in the paper's, in every seed")
+assert max(binary_errors["XNOR, C-P-B-A"]) + 10 < min(usual)
+assert np.mean(positive["C-B-A-P"]) > max(np.mean(positive[order]) for order in ("B-A-C-P", "C-P-B-A")) + 0.1
+print("XNOR in the usual order has over 10 points more errors than in the two others, in every seed")
 
 # %% [markdown]
-# The paper's reason: a maximum of four signs is nearly always $+1$, so pooled signs say little. The measured shares agree.
-# What this does *not* show: that this is all. In C-B-A-P the last layer gets signs too. And the *size* of the effect is this tiny net's.
+# The paper's reason: the maximum of several signs is mostly $+1$, so pooled signs say little. The measured shares
+# agree. But $\mathrm{sign}(\max x_i) = \max \mathrm{sign}(x_i)$: pooling *before* the sign gives the same bits! The
+# control C-P-B-A shows what matters: batch norm *between* pooling and sign moves the threshold back, and most of the
+# loss is gone. What this does not show: the size of the effect in a large net. Table 3b has 14 points (quoted).
 #
-# <details><summary>Where the authors' program differs from their paper</summary>
+# **The authors' program is not their paper** (`allenai/XNOR-Net`, read). Its binary activation is the plain sign: $K$
+# is never computed. Its weights are centred over the input channels and clamped to $[-1, 1]$ before each step. And with
+# $m$ for $\alpha$, or 0 where $|w| \ge 1$, a gradient is multiplied by
 #
-# In `allenai/XNOR-Net` the binary activation is the plain sign: $K$ is not computed. (Leaving such a factor out costs less than
-# 1 % top-1, says the text.) Weights are centred over the input channels and clamped to $[-1, 1]$ before each step. The gradient's factor is
-# $(m + 1/n)(1 - 1/c_{in})\, n$, where $m$ is $\alpha$, or 0 for $|w| \ge 1$; the paper has $m + 1/n$.
+# $$\left(m + \frac{1}{n}\right) \left(1 - \frac{1}{c_{in}}\right) n ,$$
 #
-# </details>
+# where the paper has $m + 1/n$. So which of them has the printed accuracy, only its authors can say.
 
 # %% jupyter={"source_hidden": true}
-display(ledger.check("xnor_net", show=["printed size in double precision", "8 bytes a parameter", "C-B-A-P, top-1", "B-A-C-P, top-1"]))
+display(
+    ledger.check(
+        "xnor_net", show=["printed size in double precision", "8 bytes a parameter", "C-B-A-P, top-1", "B-A-C-P, top-1"]
+    )
+)
+
 
 # %% [markdown]
 # ## Questions for hour 2
 #
-# 1. (★★★) $\mathrm{sign}(\max x_i) = \max \mathrm{sign}(x_i)$. So what exactly does moving the pooling change?
+# 1. (★★★) With ReLU before the sign, as in a net that was not made for bits: what do the next convolution's signs say?
 # 2. (★★) Why may a layer's outputs be nearly low rank when its weights are not?
 # 3. (★★) BWN has a 32nd of the bytes. Does it save time on a CPU?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. Pooling before or after the sign gives the same bits. What counts is whether batch norm comes *between* pooling and the next
-#    sign: it moves the threshold, so that about half are $+1$ again.
-# 2. If the inputs lie near few directions ($C$ has few large eigenvalues), $W$ matters only there. ReLU and neighbouring channels
-#    that see the same edge make inputs so; how much, each layer's $C$ says.
-# 3. Only where reading weights is what takes the time. The arithmetic is still in floats: additions and subtractions in place of multiplications.
+# 1. Nothing. After ReLU no value is negative, and all signs are $+1$. Only $K$ still carries something.
+# 2. If the inputs lie near few directions ($C$ has few large eigenvalues), $W$ matters only there. ReLU and
+#    neighbouring channels that see the same edge make inputs so; how much, each layer's $C$ says.
+# 3. Only where reading weights is what takes the time. The arithmetic is still in floats: additions and subtractions in
+#    place of multiplications.
 #
 # </details>
-
 
 # %% [markdown]
 # # Hour 3: multiplying with compressed weights
@@ -1434,7 +1528,7 @@ display(ledger.check("xnor_net", show=["printed size in double precision", "8 by
 # Hour 1 makes a file small. To multiply, one can unpack it into floats first, and then every float has to come from
 # memory again, zeros too. A kernel can do better: it reads the **compressed** form, and the weights become floats
 # only in registers. What that takes on a card is this hour's subject. Without a GPU the kernels run on the emulator.
-# What it counts is exact for the source, before caches and the compiler, and is not time.
+# Its counts are exact for the source, before caches and the compiler, and are not times.
 #
 # A row is stored as entries: a **gap**, the number of zeros since the entry before, and the **index** of a shared
 # weight in the codebook. Entry $e$ stands in column
@@ -1442,7 +1536,7 @@ display(ledger.check("xnor_net", show=["printed size in double precision", "8 by
 # $$c_e = c_{e-1} + \text{gap}_e + 1, \qquad c_{-1} = -1.$$
 #
 # Here gaps have three bits, 7 zeros at most. A longer run of zeros is cut by a **filler**, an entry with the weight
-# 0. *Think first:* the gaps of a row are 1, 1, 7, 1, and its indices 3, 1, 0, 2, where 0 is the filler's. In which
+# 0. *Think first:* the gaps of a row are 1, 1, 7, 1, and its indices are 3, 1, 0, 2; index 0 marks a filler. In which
 # columns are the weights?
 #
 # <details><summary>Answer</summary>
@@ -1504,7 +1598,6 @@ plt.show()
 # A whole layer has many rows, one behind the other in the same two arrays; `row_start` says where each begins. The
 # obvious kernel for $y = Wx$ gives each row a thread, with the loop above:
 
-
 # %%
 @cuda.jit
 def thread_a_row(gaps, indices, row_start, codebook, x, y):
@@ -1520,8 +1613,8 @@ def thread_a_row(gaps, indices, row_start, codebook, x, y):
 
 # %% [markdown]
 # *Think first:* a layer of 300 rows and 784 columns keeps 8 % of its weights (LeNet-300-100's first one, as the paper
-# prunes it). A gap is one byte. When a warp reads 32 gaps, one for each of its rows, how many sectors of 32 bytes
-# does it touch? And how many if all 32 lanes read gaps of *one* row?
+# prunes it). A gap takes one byte, of which we use five bits from here on. When a warp reads 32 gaps, one for each of
+# its rows, how many sectors of 32 bytes does it touch? And how many if all 32 lanes read gaps of *one* row?
 
 # %% jupyter={"source_hidden": true}
 spmv = kernels.load("spmv_relative").kernel
@@ -1559,9 +1652,9 @@ def sectors_of(report, *arrays):
 
 *layer, dense = compressed(300, 784, 0.08)
 vector = rng.standard_normal(784, dtype=np.float32)
-print(f"{'':14s}{'requests':>9s}{'sectors each':>14s}{'sectors in all':>16s}{'lanes at work':>15s}   (gaps)")
 read_gaps, reports = {}, {}
-print(f"{layer[0].size / 300:.0f} entries a row on average")
+print(f"{layer[0].size / 300:.0f} entries a row on average. The reads of gaps:")
+print(f"{'':14s}{'requests':>9s}{'sectors each':>14s}{'sectors in all':>16s}{'lanes at work':>15s}")
 for name, kernel, launch in (("a thread a row", thread_a_row, (3, 128)), ("a warp a row", spmv, (75, 128))):
     product_y = np.full(300, np.nan, np.float32)
     report = gpu.check(kernel, *launch, *layer, vector, product_y)
@@ -1578,9 +1671,11 @@ assert read_gaps["a thread a row"][2] > 10 * read_gaps["a warp a row"][2]
 # <details><summary>Answer</summary>
 #
 # Rows begin about as many bytes apart as they have entries, so that nearly every thread of the first kernel touches a
-# sector of its own. (Late in the loop some rows are over, which is why the mean is below 32.) 32 gaps of one row are
-# 32 bytes: one sector, or two where they begin in the middle of one. Both kernels leave lanes idle: the first waits
-# for the longest of 32 rows, the second for the last entries of its row.
+# sector of its own. (The mean is below 32 because late in the loop some rows are over, and because the last warp has
+# only 12 rows.) The 32 gaps of one row are 32 bytes: one sector, or two where they begin in the middle of one. Both
+# kernels leave lanes idle: in the first a warp waits for the longest of its 32 rows, in the second the end of a row
+# has fewer than 32 entries. (A thread of the first kernel comes back to its sector up to 31 times. A cache can serve
+# that; the counts are before caches.)
 #
 # </details>
 #
@@ -1601,7 +1696,7 @@ for ax, (name, report) in zip(axes, reports.items()):
     ax.set_title(f"{name}: {touched} sector{'s' * (touched > 1)}", fontsize=9, fontweight="normal")
     ax.set(xlabel="byte in its line of 128; grey: borders of the sectors", xticks=range(0, 129, 32))
 axes[0].set_ylabel("line of gaps")
-plots.title(fig, "The first 32 gaps of the first warp. Dark: read; pale: moved with them")
+plots.title(fig, "32 gaps of row 0 lie in one sector. Dark: read; pale: moved with them")
 plots.alt(
     fig,
     "Twenty lines of 128 bytes each. With a thread a row, a warp's 32 gaps lie in sectors all over them; with a warp a "
@@ -1610,38 +1705,38 @@ plots.alt(
 plt.show()
 
 # %% [markdown]
-# So a row gets a warp. But then a lane needs its column at once, and the column is the sum of **all** steps before.
-# The **running sum** over the lanes takes few steps: in step $s = 1, 2, 4, \dots$ each lane adds what the lane $s$
-# below it has. For eight lanes, whose entries are `gap + 1` columns from each other:
+# So a row gets a warp. But then each lane needs its column at once, and the column is a sum of `gap + 1` over **all**
+# entries up to its own (section 3.1). The lanes find these **running sums** together, in a few steps. A step has a
+# shift $s = 1, 2, 4, \dots$: each lane adds what lane `lane - s` has. Here are eight lanes:
 
 # %% jupyter={"source_hidden": true}
-steps = np.array([2, 2, 8, 2, 1, 5, 3, 1])
-running = steps.copy()
+gaps_plus_one = np.array([2, 2, 8, 2, 1, 5, 3, 1])
+running = gaps_plus_one.copy()
 print(f"{'lane':16s}" + "".join(f"{lane:4d}" for lane in range(8)))
 print(f"{'gap + 1':16s}" + "".join(f"{value:4d}" for value in running))
 for shift in (1, 2, 4):
     running[shift:] = running[shift:] + running[:-shift]
-    print(f"{f'after step {shift}':16s}" + "".join(f"{value:4d}" for value in running))
-assert np.array_equal(running, np.cumsum(steps))
+    print(f"{f'after shift {shift}':16s}" + "".join(f"{value:4d}" for value in running))
+assert np.array_equal(running, np.cumsum(gaps_plus_one))
 assert sum(32 - shift for shift in (1, 2, 4, 8, 16)) == 129
 
 
 # %% [markdown]
-# *Think first:* how many steps are it for 32 lanes, and how many additions? One thread needs 31.
+# *Think first:* how many steps do 32 lanes need, and how many additions? One thread alone needs 31 of
+# them.
 #
 # <details><summary>Answer</summary>
 #
-# Five steps, and 31 + 30 + 28 + 24 + 16 = 129 additions. That is four times the work of one thread, but in five steps
-# in place of 31.
+# Five steps, and 31 + 30 + 28 + 24 + 16 = 129 additions. That is four times the work of one thread, but it takes five
+# steps instead of 31.
 #
 # </details>
 #
 # A lane gets a number out of another lane's register by a **shuffle**, without memory and without a barrier. In
-# `cuda.shfl_xor_sync(0xFF, total, shift)` lanes exchange their totals in pairs; with shift 4 lane 0 gets lane 4's and
-# lane 4 gets lane 0's, 1 and 5 likewise, up to 3 and 7. (0xFF are eight ones: the lanes that take part.) **Your
-# turn:** at the end of a row its lanes' totals become one sum. Which shifts does that take, and which lanes have the
-# sum then?
-
+# `cuda.shfl_xor_sync(0xFF, total, shift)` lanes exchange their totals in pairs. With shift 4, lane 0 gets lane 4's
+# total and lane 4 gets lane 0's; so do 1 and 5, 2 and 6, 3 and 7. (0xFF is eight ones in binary, one for each lane
+# that takes part.) **Your turn:** at the end of a row the totals of its lanes become one sum. Which shifts does that
+# take, and which lanes have the sum then?
 
 # %%
 @cuda.jit
@@ -1667,14 +1762,16 @@ course.expect(dot, [eight @ factors])
 
 
 # %% [markdown]
+# Shifts 4, 2 and 1 do it, and then every lane has the sum.
+#
 # ## 3.3 When is a sparse matrix more traffic than the dense one?
 #
-# The usual sparse format, **CSR**, keeps a float and a 4-byte column number for each weight. *Think first:* from
-# which share of kept weights on does CSR move more bytes than the dense matrix? And a format of two bytes an entry,
-# gap and index?
+# The usual sparse format, **CSR** (compressed sparse rows), keeps a float and a 4-byte column number for each weight.
+# *Think first:* from which share of kept weights on does CSR move more bytes than the dense matrix? And when does a
+# format of two bytes an entry, gap and index?
 #
-# Three kernels with a warp a row, for 32 rows of 1,024 columns; all that they read and write counts, also $x$:
-
+# Here are three kernels, each with a warp a row, for 32 rows of 1,024 columns. All that they read and write counts,
+# $x$ too:
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1727,6 +1824,8 @@ for kept in KEPT:
             csr_values[kept] = each["values"]
             if kept == 0.09:
                 csr_report = report
+        if name == "CSR" and kept == 0.45:
+            csr_reads_of_x = sectors_of(report, "x") / 32
     moved["of which $x$"].append(sectors_of(report, "x") / 32)
 
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
@@ -1755,26 +1854,27 @@ assert by_kept[0.35]["CSR"] < by_kept[0.35]["dense"] < by_kept[0.45]["CSR"]
 assert all(row["gaps and indices"] < row["dense"] for row in by_kept.values())
 assert by_kept[0.02]["CSR"] < by_kept[0.02]["gaps and indices"]
 assert all(row["of which $x$"] > row["gaps and indices"] / 2 for row in by_kept.values())
-assert csr_values[0.45] > 4.5
+assert csr_values[0.45] > 4.5 and csr_reads_of_x > 1024 * 4 / 32  # the dense kernel reads each sector of x once
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# By bytes at one half: 8 for a weight against 4 for a place. Two bytes for an entry never reach 4 for a place. In
-# sectors CSR crosses earlier. A row's weights begin anywhere, so that the 128 bytes of a request mostly lie in five
-# sectors, not in four. And most of what the compressed product reads is $x$: the 32 entries of a request lie far
-# apart in it. (The next rows want the same $x$, so a cache helps here. The counts are before caches.)
+# By bytes CSR does from one half on: 8 bytes for each kept weight against 4 for each element of the dense matrix. Gaps
+# and indices never do: there are at most as many entries as elements, and 2 is less than 4. In sectors CSR crosses
+# earlier. A row's weights begin anywhere, so the 128 bytes of a request mostly lie in five sectors, not in four; and
+# $x$ takes more sectors than in the dense product. Most of what gaps and indices move is $x$: the 32 entries of a
+# request lie far apart in it. (The next rows want the same $x$, so a cache helps. The counts are before caches.)
 #
 # </details>
 #
-# CSR's first request at 9 % kept, drawn:
+# CSR's first request at 9 % kept, drawn (row 0 begins with a sector, so four are enough for its values):
 
 # %% jupyter={"source_hidden": true}
 display(csr_report.plot(next(a.line for a in csr_report.accesses if a.array == "values"), warp=0))
 
 # %% [markdown]
-# At 2 % kept CSR is the better one again: fillers are entries too, and each reads its number of $x$. By bytes alone that
-# happens later, by hour 1's expected number of fillers:
+# At 2 % kept CSR moves less than gaps and indices: fillers are entries too, and each of them reads a number of $x$. By
+# the bytes of the weights alone CSR wins only below 1 %. With hour 1's expected number of fillers:
 
 # %% jupyter={"source_hidden": true}
 print(f"{'kept':>6s}{'entries a weight':>18s}{'bytes a weight':>16s}   (CSR: 8)")
@@ -1783,13 +1883,13 @@ for kept in (0.09, 0.03, 0.01, 0.005):
     print(f"{kept:6.1%}{entries:18.2f}{2 * entries:16.1f}")
 assert 2 * (1 + compression.expected_fillers(0.01, 5)) < 8 < 2 * (1 + compression.expected_fillers(0.005, 5))
 
+
 # %% [markdown]
 # ## 3.4 Thirty-two signs in one word
 #
 # XNOR-Net's weights and activations are signs. One bit is enough for a sign, so 32 of them fit in one word. The
 # activations come as floats; who packs them? In a **vote**, `cuda.ballot_sync(0xFF, condition)`, each lane says yes
-# or no, and every lane is given all votes as one number: bit $i$ is lane $i$'s. **Your turn,** with eight lanes:
-
+# or no, and every lane gets all votes as one number: bit $i$ is lane $i$'s vote. **Your turn,** with eight lanes:
 
 # %%
 @cuda.jit
@@ -1804,8 +1904,8 @@ def pack_eight(x, word):
 
 # %%
 word = np.zeros(1, np.int32)
-numbers = np.array([0.5, -1, 2, 3, -0.1, 0, -2, -7], np.float32)
-report = gpu.check(pack_eight, 1, 8, numbers, word)
+lane_numbers = np.array([0.5, -1, 2, 3, -0.1, 0, -2, -7], np.float32)
+report = gpu.check(pack_eight, 1, 8, lane_numbers, word)
 assert report.ok, f"got {report.findings[0].kind}, expected a kernel without a finding"
 course.expect(f"{word[0]:08b}", "00101101")  # lane 0's vote is the last digit
 
@@ -1816,9 +1916,8 @@ course.expect(f"{word[0]:08b}", "00101101")  # lane 0's vote is the last digit
 #
 # $$a \cdot b = (n - d) - d = n - 2d.$$
 #
-# The exclusive or, `p ^ q`, has a one wherever `p` and `q` differ, and `cuda.popc` counts ones. **Your turn:** 256
-# threads, each with another word of eight signs, against one word.
-
+# The exclusive or, `p ^ q`, has a one wherever `p` and `q` differ, and `cuda.popc` counts ones. **Your turn:** each of
+# 256 threads has a different word of eight signs, and multiplies it with the same other word.
 
 # %%
 @cuda.jit
@@ -1839,7 +1938,7 @@ course.expect(products, signs @ signs[0b00101101])
 
 # %% [markdown]
 # *Think first:* how much traffic does this save in a whole product, 16 x 512 times 512 x 32? The exercise
-# `popcount_matmul` packs its rows of floats by votes, and its weights come packed. Week 3's `matmul_tiled` has the
+# `popcount_matmul` packs its rows of floats by votes, and its weights come packed. Week 3's `matmul_tiled` gets the
 # same signs as floats.
 
 # %% jupyter={"source_hidden": true}
@@ -1865,17 +1964,18 @@ assert traffic["floats, tiles"][1] == 16 * traffic["votes, popc"][1]
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The weights take 1/32 of the bytes. Their sectors are only 16 times fewer, for a block has 8 rows in place of 16, so
-# that twice as many blocks read them. The activations still come as floats; they are half here only because a block
-# is twice as wide. A thread's 512 multiply-adds become 16 words, each with an exclusive or, a count and an addition.
-# How much *time* that is depends on the card: the counts of bits are not as fast as its multiply-adds.
+# The weights take 1/32 of the bytes. Their sectors are only 16 times fewer: a block has 8 rows instead of 16, so twice
+# as many blocks read them. The activations still come as floats; their sectors are half only because a block is twice
+# as wide. A thread's 512 multiply-adds become 16 words, each with a comparison, a vote, an exclusive or, a count of
+# bits and an addition. How much *time* that saves depends on the card: it counts bits more slowly than it multiplies.
 #
 # </details>
 #
 # ## 3.5 Now you: low rank plus sparse, in one kernel
 #
-# Hour 2's layer is $W = L + S$, and $L = U^T V$ has rank $r$. As three calls it is correct, and each call reads or
-# writes something that a single kernel would keep in the block. Here are both, counted for 128 inputs and outputs:
+# Hour 2's layer is $W = L + S$, and $L = U^T V$ has rank $r$. Three kernels, one after the other, compute it: $V x$,
+# then $U^T$ times that, then plus $S x$. But each reads or writes something that a single kernel would keep in the
+# block. Here are both, counted for two vectors, 128 inputs and outputs, and rank 8:
 
 # %% jupyter={"source_hidden": true}
 fused_kernel = kernels.load("low_rank_sparse")
@@ -1927,14 +2027,15 @@ print(
     f"three kernels: {sum(map(sectors_of, chain)):5,d} sectors, {sum(sectors_of(r, 'x') for r in chain):4,d} of them x"
 )
 print(f"one kernel:    {sectors_of(fused):5,d} sectors, {sectors_of(fused, 'x'):4,d} of them x")
-assert sectors_of(fused) < 0.6 * sum(map(sectors_of, chain))
+assert sectors_of(fused) < 0.6 * sum(map(sectors_of, chain)) and (len(x), len(u)) == (2, 8)
 
 # %% [markdown]
 # `exercises/05_compression/low_rank_sparse.py` (30 minutes) is the one kernel. $S$ comes in the **ELLPACK** format:
-# every row has equally many numbers, filled up with zeros, and number $e$ of all rows lies side by side. The sum over
-# a warp is section 3.2's, with 32 lanes. Open the file next to this notebook, write, save, and run the cell; `study
-# hint low_rank_sparse` in a terminal helps. What you do not finish goes home, as do `spmv_relative` (35 minutes) and
-# `popcount_matmul` (35); the appendix has what they need.
+# every row has equally many numbers, filled up with zeros, and the first numbers of all rows lie side by side, then
+# the second ones, and so on. The sum over a warp is section 3.2's, with 32 lanes and so 32 ones, `0xFFFFFFFF`. Open the
+# file in a tab beside this notebook, write, save, and run the cell; `study hint low_rank_sparse` in a terminal helps.
+# What you do not finish goes home, as do `spmv_relative` (35 minutes) and `popcount_matmul` (35); the appendix has what
+# they need.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("low_rank_sparse")
@@ -1953,10 +2054,10 @@ studylib.check("low_rank_sparse")
 #
 # 1. It is $-1$. Widened with its sign it has 64 ones, 32 of them wrong. So `uint32(word)` comes first.
 # 2. A tile brings a number of $W$ and of $x$ once for sixteen or more uses. Our kernel brings $x$ again for every row,
-#    and its weights again for every vector. That is a difference in reads, which we count; that it explains those times
-#    is not shown.
-# 3. One long row among short ones: all rows get its length in zeros. Gaps and indices pay nothing for it, for each row
-#    has a length of its own; but one warp works long while others are done.
+#    and its weights again for every vector. That is a difference in reads, which we count. We have not shown that it
+#    explains those times.
+# 3. One long row among short ones: zeros fill up all rows to its length. Gaps and indices store nothing extra for it,
+#    since each row has a length of its own; but one warp still works when the others are done.
 #
 # </details>
 #
@@ -1998,29 +2099,58 @@ for table in ("Table 1", "Table 6", "Table 7", "Table 8"):
     display(ledger.check("deep_compression", where=table))
 
 # %% [markdown]
-# ## A.2 A warp decodes 32 entries at a time (`spmv_relative`)
+# ## A.2 Why inputs help: two spectra
 #
-# Section 3.2 has the parts: a warp for each row, a running sum over its lanes, a sum over its lanes. Two things are
-# left. The codebook comes into shared memory once for the block. And a row has more than 32 entries, so the warp goes
-# on: where do the next 32 begin? (The highest lane knows; `cuda.shfl_sync` gives its number to all.) Section 3.2's
-# exchange in pairs can't do a running sum: a lane may add only what lies *below* it, which is what
-# `cuda.shfl_up_sync` brings.
+# Section 2.3 cuts $W C^{1/2}$ in place of $W$. How many directions does each need? This is the first layer of the last
+# net of section 2.4, with 2,000 training images as inputs.
+
+# %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
+first_layer, looked_at = mlp[1].weight.detach().double(), mnist.train_x[:2000].flatten(1).T.double()
+spectra = {"the weights, W": first_layer, "the outputs, W X": first_layer @ looked_at}
+fig, ax = plt.subplots(figsize=(7.5, 2.8), layout="constrained")
+left_out = {}
+for (name, matrix), line in zip(spectra.items(), ("-", "--")):
+    squares = torch.linalg.svdvals(matrix).square()
+    left_out[name] = 1 - squares.cumsum(0) / squares.sum()  # after 1, 2, ... directions
+    ax.semilogy(range(1, 201), left_out[name][:200].sqrt(), line, label=name)
+ax.set(xlabel="rank", ylabel="relative distance of the nearest")
+ax.legend()
+plots.title(fig, "The outputs on digits need far fewer directions than the weights do")
+plots.alt(
+    fig, "Relative distance against rank, 1 to 200: the curve of the outputs falls far below that of the weights."
+)
+plt.show()
+
+# %% jupyter={"source_hidden": true}
+weights_left, outputs_left = (float(each[20].sqrt()) for each in left_out.values())
+assert outputs_left < weights_left / 2
+print("at rank 21 the outputs are less than half as far off as the weights")
+
+# %% [markdown]
+# ## A.3 A warp decodes 32 entries at a time (`spmv_relative`)
+#
+# Section 3.2 has the parts: a warp for each row, a running sum over its lanes, a sum over its lanes. Three things are
+# left. The codebook comes into shared memory once for the block. A row can have more than 32 entries, so the warp goes
+# on: which column do the next 32 count from? (The last lane knows; `cuda.shfl_sync` gives its number to all.) And
+# exchanges in pairs can't make a running sum, because a lane may add only what lower lanes have. Use
+# `cuda.shfl_up_sync(mask, value, shift)`: it brings the value of lane `lane - shift`. The lowest lanes have no such
+# lane and must not add.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("spmv_relative")
 
 # %% [markdown]
-# ## A.3 A product of signs (`popcount_matmul`)
+# ## A.4 A product of signs (`popcount_matmul`)
 #
-# Section 3.4's two steps for 32 lanes and any depth. Where the depth is no multiple of 32, the last word has places
-# that do not exist. They must not count as different, and every lane must come to the vote, also one without a
-# number.
+# This kernel does section 3.4's two steps, for 32 lanes and any depth. Where the depth is not a multiple of 32, the
+# last word has places that do not exist. They must not count as different. And every lane must come to the vote, even
+# one that has no number.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("popcount_matmul")
 
 # %% [markdown]
-# ## A.4 What the compiler says of the three kernels
+# ## A.5 What the compiler says of the three kernels
 #
 # Registers and shared memory decide how many blocks fit on a multiprocessor (week 2, occupancy). NVIDIA's compiler
 # runs without a GPU:
