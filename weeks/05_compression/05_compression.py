@@ -366,7 +366,7 @@ print("two bits cost more, and a codebook that learns gets some of that back; on
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Two bits, once the pruned net is retrained. Right after pruning the two are of one size, but retraining takes most of
+# Two bits, once the pruned net is retrained. Right after pruning its cost is the larger one, but retraining takes most of
 # pruning's cost away. A codebook that learns helps, and by more than one more epoch helps the control. Its steps are a
 # fifth of the control's, since each of its gradients is a sum over thousands of weights; with the larger ones a run
 # diverged (seen once). Between the three starts this experiment does not decide: compare their lines with the ±. The
