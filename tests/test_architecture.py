@@ -30,7 +30,7 @@ GRADING = (
     ("progress",),
 )
 HOUSE = (
-    ("errors", "gpu", "metrics", "mec", "compression", "lowrank"),
+    ("errors", "gpu", "metrics", "mec", "compression", "lowrank", "connectivity"),
     ("files", "costs", "data"),
     ("nets",),
     ("kernels", "ledger", "scenes", "training"),
