@@ -118,13 +118,13 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # Layer $l$ reads $C_l = k_0 + k\,(l - 1)$ maps. Its $H$ normalises first and convolves afterwards. A 1x1 convolution to
 # $4k$ maps stands before the 3x3, so that the 3x3 reads few: the **bottleneck**, B in the networks' names.
 #
 # **Your turn.** The whole block as one class; write the formula above as its inner line. `torch.cat(list, dim=1)`
 # concatenates.
-
 
 # %%
 def new_maps(C, k):
@@ -183,7 +183,6 @@ course.expect(of_both, F.conv2d(a + b, W), within=1e-12)
 #
 # The price is in the reading: the later a layer, the more maps it reads. **Your turn.** Count the weights of a block
 # with the bottleneck, and of one whose layers are a single 3x3 convolution from $C_l$ to $k$ maps.
-
 
 # %%
 def block_weights(n, k0, k, bottleneck):
@@ -266,9 +265,8 @@ assert plain.params / bc.params > plain.macs / bc.macs > plain.activation_bytes 
 # - **make again**: keep only what a layer reads, and run the layer once more in the backward pass (`checkpoint`);
 # - **join again**: keep only each layer's own maps, and make the concatenation again too.
 
-
 # %%
-def run(block, x0, how):
+def forward_pass(block, x0, how):
     """The DenseBlock's forward pass; what autograd keeps for the backward pass depends on `how`."""
     maps = [x0]
     for H in block.layers:
@@ -285,7 +283,6 @@ def run(block, x0, how):
 # %% [markdown]
 # **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell below it measures: it asks
 # autograd for every array that it saves, and counts each once.
-
 
 # %%
 def kept_maps(n, k0, k, how):
@@ -328,7 +325,7 @@ for n in (2, 4, 8, 16, 32):
     torch.manual_seed(SEED)
     block, first = DenseBlock(n, 24, 12), None
     for how in PROGRAMS:
-        size, gradients = saved_bytes(block, lambda block=block, how=how: run(block, x0, how))
+        size, gradients = saved_bytes(block, lambda block=block, how=how: forward_pass(block, x0, how))
         measured[how][n] = size / (4 * 16 * 16)  # maps of 16x16 floats
         first = first or gradients
         assert all(torch.equal(*pair) for pair in zip(first, gradients, strict=True))
@@ -379,7 +376,6 @@ assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 print(f"autograd keeps, for an image of 32x32: {whole / 2e6:.1f} MB; layers made again: {less / 2e6:.1f} MB")
 print(f"times less: {whole / less:.2f}; by the quoted memory: {5453 / 1655:.2f} and {2.863 / 1.605:.2f}")
 print(f"times longer, by the quoted steps: {0.175 / 0.153:.2f} and {0.207 / 0.165:.2f}")
-
 
 # %% [markdown]
 # The quotients differ, as they should: a card also holds weights, gradients and work space, and the three programs
@@ -469,7 +465,6 @@ related = [np.corrcoef(w[:N][distance[:N] >= 0], cut[:N][distance[:N] >= 0])[0, 
 assert min(related) > 0.3
 print("and where the 1x1's weights are large on average, a cut costs more: correlation above 0.3 in every seed")
 
-
 # %% [markdown]
 # What this shows: in this small net most far connections can be cut at little cost, one at a time. What it does
 # not show: that a net trained without them would be as good, or that two of them could be cut together, since several
@@ -499,7 +494,6 @@ blocks.draw(
 
 # %% [markdown]
 # **Your turn.** The two formulas.
-
 
 # %%
 class SqueezeExcite(nn.Module):
@@ -613,7 +607,7 @@ for name, (where, *starts) in PROTOCOLS.items():
     printed = [next(row.printed for row in rows if row.what.startswith(start)) for start in starts]
     errors[name] = [float(text.split("%")[0]) for text in printed]
 fig, ax = plt.subplots(figsize=(7.5, 2.3), layout="constrained")
-for row, (name, (base, se)) in enumerate(errors.items()):
+for row, (base, se) in enumerate(errors.values()):
     ax.plot([se, base], [row, row], color=plots.GREY, lw=2, zorder=1)
     ax.plot(base, row, "o", color=plots.RED, ms=9)
     ax.plot(se, row, "D", color=plots.BLUE, ms=8)
@@ -635,6 +629,7 @@ for (name, (base, _)), (other, (_, se)) in product(errors.items(), repeat=2):
     print(f"baseline of {name:24s} SE of {other:24s} gain {base - se:5.2f}" + ("" if name == other else "  (mixed)"))
 assert all(base - se > 1 for base, se in errors.values())
 
+
 # %% [markdown]
 # Whoever takes Table 2's SE (23.29) and the longer schedule's baseline (23.30) finds no gain at all. Table 2's baseline
 # and the footnote's SE give more than twice the true one. *Before you quote a gain, ask for both protocols.*
@@ -646,7 +641,6 @@ assert all(base - se > 1 for base, se in errors.values())
 # answers alike for all pixels of one value, in whichever image they are. So there is a most that it can reach.
 #
 # **Your turn.** Compute that most: the share of right answers if a rule sees nothing but a pixel's value.
-
 
 # %%
 def best_by_value(values, answers):
@@ -675,16 +669,16 @@ lighted = data.Dataset(*lit(digits.train_x), *lit(digits.test_x))
 most = 100 * best_by_value(lighted.test_x.numpy().ravel(), lighted.test_y.numpy().ravel() > 0)
 print(f"no rule that sees one pixel is right on more than {most:.1f} % of the test pixels")
 
-# %% [markdown]
-# *Vote first:* 16 channels, three 1x1 convolutions, and behind the first of them an excitation or none. How many pixels
-# are right?
 
+# %% [markdown]
+# *Vote first:* 32 channels, three 1x1 convolutions, and behind the first of them an excitation or none. How many pixels
+# are right?
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def pixel_net(excite):
     """Three 1x1 convolutions, an excitation behind the first or none: (batch, 1, ...) to a logit for each pixel."""
-    middle = [SqueezeExcite(16, 2)] if excite else []
-    return nn.Sequential(nn.Conv2d(1, 16, 1), nn.ReLU(), *middle, nn.Conv2d(16, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1))
+    middle = [SqueezeExcite(32, 2)] if excite else []
+    return nn.Sequential(nn.Conv2d(1, 32, 1), nn.ReLU(), *middle, nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
 
 def pixel_loss(net, x, y):
@@ -724,7 +718,6 @@ print("in every seed: at most the bound without an excitation, above it with one
 # *wider*, with about as many parameters as the one with excitation. *Vote first:* who wins? And one question more: we
 # replace each gate by its mean over the training images. What does the trained net lose?
 
-
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def separable_digits(width, excite):
     """Two blocks of depthwise 3x3 and 1x1 for 8x8 digits, each with an excitation (r = 4) or none."""
@@ -747,7 +740,8 @@ def fixed_gates(net, x):
             x = layer(x)
     net = copy.deepcopy(net)
     for layer, s in zip((layer for layer in net if isinstance(layer, SqueezeExcite)), gates):
-        layer.gates = lambda u, s=s.mean(0): s.expand(len(u), -1)
+        mean = s.mean(0)
+        layer.gates = lambda u, mean=mean: mean.expand(len(u), -1)
     return net, gates
 
 
@@ -768,15 +762,17 @@ for name, design in designs.items():
 name = "excited, gates fixed afterwards"
 print(f"{name:32s}{'':18s}test error {Summary(tuple(wrong[name]), '%')}")
 print("how far a gate moves from image to image (standard deviation), by block:", np.mean(spread, axis=0).round(3))
-plots.seeds(wrong, "On digits an excitation makes no difference that one could see", "test error, % (chance: 90)")
+plots.seeds(wrong, "On digits the three designs lie within two points of each other", "test error, % (chance: 90)")
 
 # %% jupyter={"source_hidden": true}
 averages = {name: np.mean(values) for name, values in wrong.items()}
 assert max(averages[name] for name in designs) - min(averages[name] for name in designs) < 2
 print(f"the three designs' mean errors lie within 2 points; one image is {100 / len(digits.test_y):.1f} points")
 
-
 # %% [markdown]
+# With its gates fixed at their means the net loses little in the stored run, though those of its second block do move
+# from image to image.
+#
 # What this shows: nothing for or against SENet. All three designs are wrong on a few images of 450, and the differences
 # are of the size of what seeds do. The task is too easy: one seed could have told either story. What it does not show
 # is that an excitation is useless. The paper's gain of one point is on ImageNet, where its baseline leaves 23 % wrong.
@@ -838,7 +834,7 @@ UNITS = {
     "ShuffleNet, stride 2": [
         Split(
             ["1x1, g groups", "shuffle", "3x3 depthwise,\nstride 2", "1x1, g groups"],
-            ["3x3 average\npooling,\nstride 2"],
+            ["average pooling,\n3x3, stride 2"],
             join="concatenate, then relu",
         ),
     ],
@@ -919,32 +915,32 @@ display(ledger.check("shufflenet", where="Table 2").grid([f"g = {g}" for g in (1
 #
 # </details>
 #
-# Table 1's complexities are without the last layer, those of other tables are with it. Some printed numbers are neither:
+# Table 1's complexities are without the last layer, those of other tables are with it. These numbers come out neither way:
 
 # %% jupyter={"source_hidden": true}
 assert f"{33.6 - 32.4:.1f} {57.1 - 52.7:.1f}" == "1.2 4.4"
 surprising = ["multiply-adds, 1x, g = 3", "the row of Table 4", "times faster for four times"]
 display(ledger.check("shufflenet", show=surprising))
 
-
 # %% [markdown]
 # ## 2.2 Interleaved groups: two layers, and everything is mixed
 #
-# A shuffle costs nothing, but it takes several units until everything is mixed. Interleaved group convolutions (IGC,
-# arXiv 1707.02725, the same year) choose the second layer as the complement of the first:
+# A shuffle costs nothing, but it may take several layers until everything is mixed. Interleaved group convolutions (IGC,
+# arXiv 1707.02725, the same year) make the second layer the complement of the first:
 #
 # - **primary**: a 3x3 convolution in $L$ groups of $M$ channels;
 # - **secondary**: a 1x1 convolution in $M$ groups of $L$ channels, *one from each primary group*.
 #
-# With $P$ for the permutation that sorts the channels by secondary group and back, and $W^p$ and $W^d$ block-diagonal:
+# Let $W^p$ and $W^d$ be these two, block-diagonal, and let the permutation $P^{\top}$ sort the channels by secondary group
+# and $P$ sort them back:
 #
 # $$x' = P\, W^d P^{\top} W^p x$$
 #
-# Nothing stands between the two, no batch norm and no ReLU. (We could not get the paper itself; this is how the
-# authors' program computes.)
+# Nothing stands between the two, no batch norm and no ReLU. (We could not get the paper itself; this is what the
+# authors' program does.)
 
 # %% jupyter={"source_hidden": true}
-fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.5), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.8), layout="constrained")
 L_, M_ = 6, 2
 primary = connectivity.grouped(L_ * M_, L_)
 to_secondary = connectivity.shuffled(L_ * M_, L_)
@@ -952,7 +948,7 @@ secondary = connectivity.grouped(L_ * M_, M_)
 pictures = {
     "primary $W^p$: 6 groups of 2": primary,
     "secondary $W^d$: 2 groups of 6": secondary,
-    "$P\\,W^d P^{\\top}$": to_secondary.T @ secondary @ to_secondary,
+    "secondary, sorted back": to_secondary.T @ secondary @ to_secondary,
     "both layers": connectivity.reach([primary, to_secondary, secondary, to_secondary.T])[-1],
 }
 for ax, (name, connected) in zip(axes, pictures.items()):
@@ -990,9 +986,13 @@ for n, weights in enumerate(layer[0].weight):  # output channel n reads the two 
     W_p[n, n // 2 * 2 : n // 2 * 2 + 2] = weights
 P = torch.from_numpy(connectivity.shuffled(G, L).T).double()
 Q = P @ torch.block_diag(*layer[2].weight.reshape(2, L, L)) @ P.T
-kernel, x = composed_kernel(Q, W_p), torch.randn(2, G, 8, 8).double()
-course.expect(F.conv2d(x, kernel, padding=1), layer(x), within=1e-12)
-print(f"{count(layer, (G, 8, 8)).weights:,} weights make a kernel of {int((kernel != 0).sum()):,} numbers, none of them 0")
+dots = torch.zeros(G, G, 3, 3).double()
+dots[range(G), range(G), 1, 1] = 1  # image n has one bright pixel, in channel n: a layer answers with its kernel
+kernel = composed_kernel(Q, W_p)
+course.expect(kernel, layer(dots).transpose(0, 1).flip(2, 3), within=1e-12)
+print(
+    f"{count(layer, (G, 8, 8)).weights:,} weights make a kernel of {int((kernel != 0).sum()):,} numbers, none of them 0"
+)
 
 
 # %% [markdown]
@@ -1019,7 +1019,9 @@ course.expect(greatest_width(1296), 36, within=1e-9)  # L = 18, M = 2, where MS 
 for C in (12, 16, 23):
     T, pairs = 9 * C * C, product(range(1, 400), range(1, 50))
     width, L, M = max((L * M, L, M) for L, M in pairs if L * M * (9 * M + L) <= T)
-    print(f"{T:,} weights: regular {C} channels; interleaved {width} (L = {L}, M = {M}), at most {greatest_width(T):.1f}")
+    print(
+        f"{T:,} weights: regular {C} channels; interleaved {width} (L = {L}, M = {M}), at most {greatest_width(T):.1f}"
+    )
 
 # %% [markdown]
 # Equality needs $L = MS$: **as many primary groups as a primary filter has weights**, so that both layers have the same
@@ -1027,16 +1029,18 @@ for C in (12, 16, 23):
 #
 # <details><summary>Answer</summary>
 #
-# Width alone does not decide. A review (quoted; the paper's own tables we lack) says that nets *near* the greatest
-# width, with $M = 2$, are most accurate. In the README's table of ImageNet, L100M2 is best too (26.95 % against 31.06 % for
-# ResNet-18), but its widths and its cost differ as well.
+# Not quite. A review (quoted; we lack the paper's own tables) says that nets *near* the greatest width, with $M = 2$, are
+# most accurate.
 #
 # </details>
 #
-# The README's ImageNet table is a picture of the paper's. Its multiply-adds come out, its parameters do not:
+# The table of ImageNet in the program's README is a picture of the paper's. Its multiply-adds come out, its parameters
+# do not:
 
 # %% jupyter={"source_hidden": true}
-display(ledger.check("igc", show=["parameters, ResNet, C = 69", "multiply-adds, ResNet, C = 69", "parameters, IGC-L4M32"]))
+display(
+    ledger.check("igc", show=["parameters, ResNet, C = 69", "multiply-adds, ResNet, C = 69", "parameters, IGC-L4M32"])
+)
 
 
 # %% [markdown]
@@ -1071,15 +1075,19 @@ print(f"16 groups of 4, two layers: {reached.mean():.1%} of all pairs are connec
 #
 # <details><summary>Answer</summary>
 #
-# Six. A layer multiplies what a channel depends on by its channels per group, $c/g$, at most. So $d$ layers need
-# $(c/g)^d \ge c$: here $2^6 = 64$. With 8 groups of 8 it is two layers.
+# Six. Each layer multiplies the number of inputs that a channel depends on by the channels per group, $c/g$, at most. So
+# $d$ layers need $(c/g)^d \ge c$: here $2^6 = 64$. With 8 groups of 8 it is two layers.
 #
 # </details>
 
 # %% jupyter={"source_hidden": true}
 LAYERS = range(1, 8)
 designs = {"dense": ([grouped(64, 1)], "k", "s")}
-designs["interleaved, L = 32, M = 2"] = ([grouped(64, 32), shuffled(64, 32), grouped(64, 2), shuffled(64, 2)], plots.GREEN, "D")
+designs["interleaved, L = 32, M = 2"] = (
+    [grouped(64, 32), shuffled(64, 32), grouped(64, 2), shuffled(64, 2)],
+    plots.GREEN,
+    "D",
+)
 for groups, colour, marker in ((8, plots.BLUE, "o"), (16, plots.SKY, "v"), (32, plots.PURPLE, "^")):
     designs[f"{groups} groups, shuffled"] = ([grouped(64, groups), shuffled(64, groups)], colour, marker)
 designs["8 groups, no shuffle"] = ([grouped(64, 8)], plots.RED, "x")
@@ -1091,9 +1099,18 @@ for name, (layers, colour, marker) in designs.items():
     shares = [100 * after[n].mean() for n in convolutions]
     full_after[name] = next((d for d, share in zip(LAYERS, shares) if share == 100), None)
     ax.plot(LAYERS, shares, marker=marker, color=colour, label=name)
-ax.set(xlabel="convolutions (a shuffle is not counted)", ylabel="pairs (output, input)\nthat are connected, %", ylim=(0, 104))
+ax.set(
+    xlabel="convolutions (a shuffle is not counted)",
+    ylabel="pairs (output, input)\nthat are connected, %",
+    ylim=(0, 104),
+)
 ax.legend(loc="lower right", fontsize=8, bbox_to_anchor=(1, 0.1))
 plots.title(fig, "64 channels: interleaved groups connect all in two, the shuffle of 32 groups in six")
+plots.alt(
+    fig,
+    "Share of connected pairs of 64 channels after 1 to 7 convolutions. Dense: all after one. Interleaved, and 8 groups "
+    "shuffled: after two. 16 groups shuffled: three. 32 groups: six, doubling each time. 8 groups without shuffle: 12.5 % for ever.",
+)
 plt.show()
 print("all pairs connected after:", full_after)
 assert list(full_after.values()) == [1, 2, 2, 3, 6, None]
@@ -1101,10 +1118,11 @@ assert list(full_after.values()) == [1, 2, 2, 3, 6, None]
 # %% [markdown]
 # ## 2.4 Experiment: does a shuffle matter when the stem mixes?
 #
-# Week 2 showed that nets of two unmixed groups can't say whether two digits are the same: near 50 %, where a sum of two
-# functions gets 75 % at most. But ShuffleNet's **stem**, its first layer, is a full 3x3 convolution: every group sees all
-# input channels from the start. So the stem is our control. *Vote first:* four nets with the same two ShuffleNet units in
-# two groups, stem grouped or full, with the shuffle or without. Which of the four fail?
+# Week 2 proved that two groups which never mix cannot say whether two digits are the same: they compute a sum of two
+# functions, which is right in 75 % of the cases at most. But ShuffleNet's first layer, its **stem**, is a full 3x3
+# convolution: every group sees all input channels from the start. So the stem is our control. *Vote first:* four nets have
+# the same two ShuffleNet units in two groups; their stem is grouped or full, their units have the shuffle or not. Which of
+# the four fail?
 
 # %%
 PAIRS, EPOCHS, WIDTH = (3000, 8, 32) if FAST else (12_000, 20, 64)
@@ -1147,29 +1165,33 @@ for name in list(results)[1:]:
 print("in every seed: mixed nowhere, under 65 %; a shuffle, a full stem or both, over 70 %")
 
 # %% [markdown]
-# What this shows: one place that mixes is enough for this task, the stem as well as the shuffle. So what week 2 proved
-# (*cannot express it*) is not why ShuffleNet needs its shuffle. The paper's Table 3 has a full stem in every net, and
-# the shuffle still takes 1.3 to 5.8 points off its errors, most with 8 groups. What this does not show is why: two units
-# on 8x8 digits may be too easy to tell.
+# What this shows: for this task one place that mixes is enough, be it the stem or the shuffle. So what week 2 proved (such a
+# net *cannot express* the answer) is not why ShuffleNet needs its shuffle. All nets of the paper's Table 3 have a full
+# stem, and the shuffle still takes 1.3 to 5.8 points off their errors, at each size most with 8 groups. What our experiment
+# does not show is why: with a full stem we see no gain from the shuffle, on small digits, with two units.
 
 # %% jupyter={"source_hidden": true}
 kinds = [f"{size}, g = {g}" for size in ("1x", "0.5x", "0.25x") for g in (3, 8)]
 sides = {name: f"top-1 error {name}" for name in ("without the shuffle", "with the shuffle")}
 table3 = ledger.check("shufflenet", where="Table 3").grid(kinds, sides)
-gains = [float(before.printed[:-1]) - float(after.printed[:-1]) for before, after in zip(table3.rows[::2], table3.rows[1::2])]
+gains = [
+    float(before.printed[:-1]) - float(after.printed[:-1]) for before, after in zip(table3.rows[::2], table3.rows[1::2])
+]
 assert (f"{min(gains):.1f}", f"{max(gains):.1f}") == ("1.3", "5.8")
+assert all(three < eight for three, eight in zip(gains[::2], gains[1::2]))
 display(table3)
 
 
 # %% [markdown]
 # ## 2.5 MobileNetV2: what does a ReLU destroy?
 #
-# A phone's memory holds little, so the maps that wait between blocks should have few channels. MobileNetV2 (arXiv
-# 1801.04381) asks what that forbids. A layer takes a vector $x$ of $n$ numbers (the channels of one pixel) to $y =
+# To save memory, the maps between the blocks should have few channels. MobileNetV2 (arXiv 1801.04381) asks what else must
+# change then. A layer takes a vector $x$ of $n$ numbers (the channels of one pixel) to $y =
 # \mathrm{ReLU}(B x)$, where $B$ has $N$ rows. ReLU sets part of it to zero. **Is $x$ lost?**
 #
 # A positive $y_i$ is an equation for $x$: $B_i\, x = y_i$. A zero only says that $B_i\, x \le 0$. So $x$ comes back
-# exactly where at least $n$ of the $N$ numbers are positive (Lemma 2; $B$'s rows are in general position). **Your turn.**
+# exactly if at least $n$ of the $N$ numbers are positive (the paper's Lemma 2, for rows in general position). **Your
+# turn.**
 
 # %%
 def recover(B, y):
@@ -1186,15 +1208,16 @@ for N in (2, 3, 5, 15, 30):
     B = draw.standard_normal((N, 2))
     x = draw.standard_normal((400, 2))
     y = np.maximum(x @ B.T, 0)
-    can = (y > 0).sum(axis=1) >= 2
-    back = np.array([recover(B, each) for each in y[can]]).reshape(-1, 2)
-    course.expect(back, x[can], within=1e-6)
+    for seen, true in zip(y, x):
+        if (seen > 0).sum() >= 2:
+            course.expect(recover(B, seen), true, within=1e-6)
 print("every x with two living rows or more came back")
 
+
 # %% [markdown]
-# How often is that? Draw $B$ at random, with a distribution that does not change if a row changes its sign. Then each
-# $y_i$ is positive with probability ½, whatever $x$ is, independently of the others: **$N$ coins are thrown, and $x$ is
-# kept if $n$ of them or more show heads.** That is Theorem 1, exact. **Your turn.**
+# How often is that? Draw $B$ at random, from a distribution that does not change if a row changes its sign. Then each
+# $y_i$ is positive with probability ½, whatever $x$ is, and independently of the others: **$N$ coins are thrown, and $x$ is
+# kept if $n$ of them or more show heads.** That is the paper's Theorem 1. **Your turn.**
 
 # %%
 def kept(N, n):
@@ -1214,9 +1237,9 @@ for N in (2, 3, 5, 15):
     print(f"n = 2, N = {N:2d}: kept {p:.4f}; of 50,000 random pairs of B and x {seen:.3f}")
 
 # %% [markdown]
-# The paper's Figure 1 shows the same with a spiral in the plane, taken to $N$ dimensions, through a ReLU, and back by the
-# pseudo-inverse of $B$. Here it is, with what the law says: from the blue points $x$ can be had exactly, from the
-# orange ones it can't.
+# The paper's Figure 1 takes a spiral in the plane to $N$ dimensions, through a ReLU, and back by the pseudo-inverse of $B$.
+# Here it is, coloured by our law: the blue points are kept, though only `recover` brings them back to their place; the
+# orange ones are lost.
 
 # %% jupyter={"source_hidden": true}
 angle = np.linspace(0.5, 4 * np.pi, 300)
@@ -1252,12 +1275,18 @@ print(f"N = 16: kept {float(kept(16, 16)):.2g};  N = 96: lost {float(1 - kept(96
 print("t = N / n = 6:     lost        the paper's bound on it")
 for n in (2, 4, 5, 6, 8, 16):
     lost, bound = 1 - kept(6 * n, n), Fraction(1, 2 ** (3 * n))
-    print(f"n = {n:2d}, N = {6 * n:2d}:  {float(lost):.3e}   {float(bound):.3e}  {'holds' if lost <= bound else 'FAILS'}")
+    print(
+        f"n = {n:2d}, N = {6 * n:2d}:  {float(lost):.3e}   {float(bound):.3e}  {'holds' if lost <= bound else 'FAILS'}"
+    )
 assert all((1 - kept(6 * n, n) <= Fraction(1, 2 ** (3 * n))) == (n <= 5) for n in range(1, 61))
-assert all((n + 1) * math.log2(6 * n) > 3 * n for n in range(2, 1000))
+assert math.log2(6 * 2) > 3  # so (n + 1) log2(6 n) > 3 n for all n from 2 on
+with torch.device("meta"):
+    bottlenecks = [part for part in nets.mobilenet_v2().features if isinstance(part, InvertedResidual)]
+assert min(part.conv[-1].num_features for part in bottlenecks) == 16  # the narrowest
 for n, N in product((1, 2, 3, 5, 8, 16), (16, 32, 96)):  # the first bound of the paper's chain
     assert 1 - kept(N, n) <= Fraction(N ** (n + 1), 2**N * math.factorial(n))
 display(ledger.check("mobilenet_v2", where="Appendix A"))
+
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -1267,10 +1296,10 @@ display(ledger.check("mobilenet_v2", where="Appendix A"))
 #
 # </details>
 #
-# The paper's own text about the theorem has two slips. It calls the share of the theorem *collapsed*; it is the *kept* one.
-# And its last bound, lost $\le 2^{-N/2}$, is derived through a condition that never holds at the paper's $t = N / n = 6$ (for $n \ge
-# 2$). By exact fractions the bound fails from $n = 6$ on: for every bottleneck of the network, whose narrowest has 16
-# channels. What the paper concludes stays right.
+# The paper's text about its theorem has two slips. It calls the theorem's share *collapsed*, and it is the *kept* one. And
+# its last bound, lost $\le 2^{-N/2}$, is derived through $(n + 1) \log_2 N \le N / 2$. With the paper's expansion $t = N / n
+# = 6$ that condition holds for no $n \ge 2$. By exact fractions the bound itself fails from $n = 6$ on, so for every
+# bottleneck of the network: the narrowest has 16 channels. What the paper concludes stays right: nearly nothing is lost.
 #
 # ## 2.6 The inverted residual with a linear bottleneck
 #
@@ -1305,23 +1334,20 @@ h, w, n, N = 56, 56, 16, 96
 course.expect(h * w * N * (n + 9 + n), count(block, (n, h, w)).macs)  # with n' channels out: h w N (n + 9 + n')
 
 # %% [markdown]
-# Between blocks only the narrow maps wait. Table 3 counts the bytes of the largest map at each size, for 16-bit numbers. All but
-# two numbers of it come out:
+# Between blocks only the narrow maps wait in memory. The paper's Table 3 counts the bytes of the largest of them at each
+# resolution, for numbers of 16 bits: at most 400 K, where MobileNet v1 has 1600 K. Two of its numbers do not come out:
 
 # %% jupyter={"source_hidden": true}
-places = [f"{side}x{side}" for side in (112, 56, 28, 14, 7, 1)]
-v1 = dict(zip(places, (64, 128, 256, 512, 1024, 1024)))
-v2 = dict(zip(places, (16, 32, 64, 160, 320, 1280)))
-names = {"MobileNet v1": v1, "MobileNetV2": v2}
-display(ledger.check("mobilenet_v2", where="Table 3", show=["memory at 112x112", "memory at 7x7"]))
+display(ledger.check("mobilenet_v2", where="Table 3", show=["memory at 7x7"]))
+
 
 # %% [markdown]
 # ## 2.7 Does a trained net keep its pixels?
 #
-# The theorem is about random weights. EfficientNet-Lite0 is built of MobileNetV2's blocks ($t = 6$), and its real weights
-# are here (week 5). Like the paper's Figure 7 for its own net, we count: how many of the $N$ expanded channels are
-# positive, at each pixel of 20 photographs? Below $N / 6 = n$ the pixel cannot be recovered. *Think first:* training may push
-# channels to zero as it likes. In how many of the 15 blocks do pixels fall below?
+# The theorem is about random weights. EfficientNet-Lite0 (week 5) is built of MobileNetV2's blocks, and its trained weights
+# are here. The paper's Figure 7 asks of its own net, and we ask of this one: how many of the $N$ expanded channels are
+# positive, at each pixel of 20 photographs? Below $N / 6 = n$ the pixel can't be recovered. *Think first:* training may push
+# channels to zero as it likes. In how many of the 15 blocks that expand do some pixels fall below?
 
 # %% jupyter={"source_hidden": true}
 def positive_shares(net, images):
@@ -1356,14 +1382,23 @@ if trained:
     low, mean, high = (np.array([f(alive).item() for alive, _ in trained]) for f in (torch.min, torch.mean, torch.max))
     ax.fill_between(number, low, high, color=plots.BLUE, alpha=0.2, label="trained: least to most")
     ax.plot(number, mean, "o-", color=plots.BLUE, label="trained: mean")
-    ax.plot(number, [alive.mean().item() for alive, _ in untrained], "s--", color=plots.GREY, label="before training: mean")
+    ax.plot(
+        number, [alive.mean().item() for alive, _ in untrained], "s--", color=plots.GREY, label="before training: mean"
+    )
     ax.axhline(1 / 6, color=plots.RED, lw=1.2)
     ax.text(1, 1 / 6 - 0.02, "1/6: below it a pixel is lost", color=plots.RED, fontsize=8, va="top")
     ax.set(xlabel="block", ylabel="share of the expanded channels\nthat are positive", ylim=(0, 1), xticks=number)
     ax.legend(fontsize=8, ncols=3)
     below = [(alive < 1 / 6 - 1e-6).float().mean().item() for alive, _ in trained]
     lost = {n: share for n, share in zip(number, below) if share}
+    assert set(lost) == {11, 14, 15} and max(lost.values()) < 0.25
+    assert all(0.45 < alive.mean() < 0.55 for alive, _ in untrained)
     plots.title(fig, f"In {15 - len(lost)} of 15 trained blocks every pixel keeps enough positive channels")
+    plots.alt(
+        fig,
+        "Share of the expanded channels that are positive, by block, over all pixels of 20 photographs. The mean falls from 0.8 "
+        "in the first block to 0.2 in the last; the least share lies below 1/6 in blocks 11, 14 and 15. Before training: 0.5.",
+    )
     plt.show()
     for n, share in lost.items():
         print(f"block {n}: {share:.1%} of the pixels fall below")
@@ -1373,19 +1408,40 @@ if trained:
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In three, all of them deep in the net. The paper reports two for its own. Before training about half of the channels are
-# positive, as the coins say.
+# In three, all of them late in the net, and less than a quarter of the pixels in each. The paper reports two for its own
+# net. Before training about half of the channels are positive, as the coins say. (ReLU6 clips at 6 as well; if one counts
+# only the numbers strictly between, hardly more pixels fall below.)
 #
 # </details>
+#
+# ## 2.8 The whole net, and two heads on it
+#
+# Seventeen such blocks, a stem, a last 1x1 convolution and a linear layer are MobileNetV2 (the paper's text speaks of 19
+# blocks). On the same body the paper puts two heads. **SSDLite** detects: on six maps of falling size, at each place and for
+# each of a few standard boxes, one small convolution names the class and one shifts the box. SSD makes each of them a dense 3x3; SSDLite
+# makes it separable. **DeepLab** (week 4) names the class of each pixel. Here they are counted; the appendix derives
+# both counts and runs both on a photograph, untrained.
 
 # %% jupyter={"source_hidden": true}
-display(ledger.check("mobilenet_v2", where="Table 4", show=["width 1.4, without batch norm", "MobileNet v1", "multiply-adds, width 1.4"]))
-display(ledger.check("mobilenet_v2", where="Text"))
+heads = (
+    ("the classifier", nets.mobilenet_v2(), 224),
+    ("SSDLite", nets.mobilenet_v2_ssdlite(), 320),
+    ("DeepLab", nets.mobilenet_v2_deeplab(), 513),
+)
+assert len(bottlenecks) == 17
+for name, net, side in heads:
+    cost = count(net, (3, side, side))
+    print(f"{name:14s} {side}x{side}: {cost.params / 1e6:.2f} M parameters, {cost.macs / 1e6:6.1f} M multiply-adds")
+display(
+    ledger.check("mobilenet_v2", where="Table 4", show=["width 1.4, without batch norm", "multiply-adds, MobileNet v1"])
+)
+display(ledger.check("mobilenet_v2", where="Table 5", show=["layers, SSDLite"]))
+
 
 # %% [markdown]
 # ## Questions for hour 2
 #
-# 1. (★★★) In which direction does each of the three designs spend what it saves: ShuffleNet, interleaved groups, MobileNetV2?
+# 1. (★★★) On what does each of the three designs spend the work that it saves?
 # 2. (★★) The authors' PyTorch program of ShuffleNet reshapes to $(c/g, g)$ before it transposes. Is that the paper's shuffle?
 #    Does it matter?
 # 3. (★★) Theorem 1 has no bias. What does a large positive bias do to the share that is kept, and what to the net?
@@ -1395,8 +1451,8 @@ display(ledger.check("mobilenet_v2", where="Text"))
 #
 # 1. ShuffleNet and interleaved groups into width: more channels for the same work or weights. MobileNetV2 into width too,
 #    but only inside of a block; between blocks it stays narrow, for memory.
-# 2. It is the inverse permutation: 12 channels in 3 groups come out as 0, 3, 6, 9, 1, ... in place of 0, 4, 8, 1, 5, .... Both mix all
-#    groups, so a net trained with either is as good; but weights trained with one are wrong for the other.
+# 2. It is the inverse permutation: 12 channels in 3 groups come out as 0, 3, 6, 9, 1, ... in place of 0, 4, 8, 1, 5, .... Both
+#    give each new group channels of every old one; but weights trained with one are wrong for the other.
 # 3. More numbers are positive, so more is kept; with all of them positive the layer is linear, and ReLU does nothing. A net must
 #    lose something somewhere to be more than a matrix.
 # 4. The narrow ends have equal shapes, and what waits for the sum is $n$ channels. Between the wide ends it would be
@@ -1410,11 +1466,13 @@ display(ledger.check("mobilenet_v2", where="Text"))
 # ## 3.1 The shuffle is an index
 #
 # Hour 2's channel shuffle computes nothing: it renames channels. Grouped 1x1 convolutions need it so that the groups
-# of one layer see all groups of the layer before. A framework's shuffle copies the whole map for that. On a GPU a
-# thread decides itself where it reads and where it writes, so the new name can be part of an address.
+# of one layer see all groups of the layer before. As an operation of its own it copies the whole map. But on a GPU
+# each thread decides where it reads and where it writes, so the new name can be part of an address. Without a GPU the
+# kernels run on the emulator. What it counts is exact for the source, before caches and the compiler, and is not
+# time.
 #
-# Let $c$ channels be in $g$ groups. The shuffle writes them as a table of $g$ rows and $c/g$ columns and reads it column
-# by column. **Your turn:** six threads move six channels, 2 groups of 3, each thread one channel.
+# Let $c$ channels be in $g$ groups. The shuffle writes them as a table of $g$ rows and $c/g$ columns and reads it
+# column by column. **Your turn:** six threads move six channels, 2 groups of 3, each thread one channel.
 
 # %%
 @cuda.jit
@@ -1468,9 +1526,8 @@ plt.show()
 #
 # ## 3.2 A kernel of its own, or an address
 #
-# Behind ShuffleNet's shuffle comes a depthwise convolution. In its place stands here the least that a layer can do
-# with each channel, a factor. Two kernels in a row shuffle and scale:
-
+# Behind ShuffleNet's shuffle comes a depthwise convolution. The least that a layer can do takes its place here: it
+# multiplies each channel by a factor. Two kernels in a row shuffle and scale:
 
 # %%
 @cuda.jit
@@ -1490,7 +1547,6 @@ def scale(x, factor, out):
 
 # %% [markdown]
 # **Your turn:** one kernel that does both, with the shuffle in its read.
-
 
 # %%
 @cuda.jit
@@ -1518,7 +1574,6 @@ course.expect(once, twice)
 
 # %% [markdown]
 # *Think first:* how many sectors does each version move, and how many does a request of the fused read touch?
-
 
 # %% jupyter={"source_hidden": true}
 def sectors_of(report, *arrays, op=None):
@@ -1551,7 +1606,7 @@ assert np.array_equal(between, nn.ChannelShuffle(GROUPS)(torch.from_numpy(maps)[
 assert sectors_a_request(fused, "x") == 4 and 0.45 < sectors_of(fused) / (sectors_of(first) + sectors_of(second)) < 0.55
 small_maps = np.ascontiguousarray(maps[:, :49])
 on_small = gpu.check(scale_shuffled, (1, CHANNELS), 128, small_maps, factors, GROUPS, np.empty_like(small_maps))
-assert on_small.ok and 4 < 49 * sectors_a_request(on_small, "x") / 49 < 5  # question 1
+assert on_small.ok and round(sectors_of(on_small, "x") / (small_maps.nbytes / 32), 2) == 1.29  # question 1
 for groups in (1, 2, 4, 8, 16):
     by_pixels = rng.standard_normal((8, 64), dtype=np.float32)
     out = np.full_like(by_pixels, np.nan)
@@ -1579,6 +1634,7 @@ for groups in (1, 2, 4, 8, 16):
 # %% jupyter={"source_hidden": true}
 display(eight_groups.plot(warp=0))
 
+
 # %% [markdown]
 # ## 3.3 Squeeze, excite, scale
 #
@@ -1590,7 +1646,6 @@ display(eight_groups.plot(warp=0))
 #
 # **Your turn:** a warp holds 4 channels of 8 pixels, a pixel in each lane. Each is scaled by the sigmoid of its
 # channel's mean, a gate without weights.
-
 
 # %%
 @cuda.jit
@@ -1615,13 +1670,13 @@ assert report.ok, f"got {report.findings[0].kind}, expected a kernel without a f
 course.expect(gated, small / (1 + np.exp(-small.mean(1, keepdims=True, dtype=float))), within=1e-5)
 course.expect(report.global_reads_per_thread, 1)
 
+
 # %% [markdown]
 # Every lane of a channel has the sum at the end, so each scales its own pixel, which it still holds: one read and one
-# write. Of a whole map no thread can hold its pixels until all means are known.
+# write. Of a larger map a thread has too many pixels to hold them until the means are known.
 #
 # *Think first:* the exercise `squeeze_excite` does all four steps in one kernel. How many sectors does it save
 # against four kernels, for 2 images of 64 channels and 256 pixels, reduced to 4?
-
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1682,6 +1737,7 @@ for name, reports in (("four kernels", chain), ("one kernel", [at_once])):
     print(f"{name:13s} {of_map:6,d} sectors of the map ({of_map // one_map} times the map), {others:5,d} others")
     assert of_map == 3 * one_map
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1703,7 +1759,6 @@ for name, reports in (("four kernels", chain), ("one kernel", [at_once])):
 #
 # **Your turn,** in NumPy:
 
-
 # %%
 def in_pieces(x, expand, project, pieces):
     total = np.zeros((len(project), x.shape[1]))
@@ -1724,7 +1779,8 @@ for pieces in (1, 2, 6, 24):
 
 # %% [markdown]
 # The depthwise convolution fits between the two, for it works channel by channel. *Think first:* a block has $c$
-# channels of $h \times w$ pixels, and its output is a sum that grows from piece to piece. At a time, it needs in memory
+# channels of $h \times w$ pixels, and its output is a sum that grows from piece to piece. At a time, it needs in
+# memory
 #
 # $$\underbrace{2\,c\,h\,w}_{\text{input, output}} + \underbrace{2\,t\,c\,h\,w \,/\, q}_{\text{two wide maps}}$$
 #
@@ -1833,7 +1889,9 @@ studylib.check("channel_shuffle")
 #
 # <details><summary>Answers for the facilitator</summary>
 #
-# 1. TODO
+# 1. No: a channel is 196 bytes, which is no multiple of 32. So channels begin in the middle of a sector, and one sector
+#    holds the end of a channel and the beginning of the next, and is fetched for both. 29 % more sectors move than the
+#    bytes need. Also 49 pixels take two warps, and the second is nearly half empty.
 # 2. $512 \cdot 49$ floats are 100,352 bytes: more than the 48 kilobytes that a block gets without asking. Several
 #    blocks would have to wait for each other's means, and a barrier holds only one block together. Two kernels are such
 #    a wait.
@@ -1843,7 +1901,225 @@ studylib.check("channel_shuffle")
 # </details>
 
 # %% [markdown]
-# ## Squeeze, excite and scale in one kernel (`squeeze_excite`)
+# ## Readings
+
+# %%
+Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings))
+
+# %% [markdown]
+# # Appendix: for home
+
+# %% [markdown]
+# ## A.1 Hour 1: a dense layer without a concatenation
+#
+# Question 2 in code. The 1x1 convolution of a dense layer is cut into one piece for each source, and the pieces are
+# added up. Each source gets its own part of batch norm, too, which works channel by channel. No array holds all maps.
+
+# %%
+torch.manual_seed(SEED)
+sources = [torch.randn(2, channels, 8, 8, dtype=torch.float64) for channels in (24, 12, 12)]
+norm, relu, reduce = new_maps(48, 12).double().eval()[:3]
+nn.init.normal_(norm.running_mean), nn.init.uniform_(norm.running_var, 0.5, 2)  # as after training
+total, first = 0, 0
+for maps in sources:
+    own = slice(first, first + maps.shape[1])  # the source's channels in the concatenation
+    mean, variance = norm.running_mean[own], norm.running_var[own]
+    maps = F.batch_norm(maps, mean, variance, norm.weight[own], norm.bias[own])
+    total = total + F.conv2d(relu(maps), reduce.weight[:, own])
+    first = own.stop
+course.expect(total, reduce(relu(norm(torch.cat(sources, dim=1)))), within=1e-12)
+print(f"three sources, {tuple(total.shape)}: equal, and nothing was concatenated")
+
+# %% [markdown]
+# ## A.2 Hour 2: times, pieces, and the two heads
+#
+# ### A.2.1 Time is not multiply-adds (ShuffleNet, Table 8)
+#
+# The paper measures on a phone, one thread. The two small sizes of a net share an architecture, so the times can be held
+# against the work. The paper's text says that four times less work is about 2.6 times faster; its own table gives more:
+
+# %% jupyter={"source_hidden": true}
+ratio = 524 / 38  # multiply-adds of 2x and 0.5x as printed in Table 8
+for size, slow, fast in (("224x224", 108.8, 15.2), ("480x640", 617.0, 87.4), ("720x1280", 1857.6, 260.1)):
+    faster = slow / fast
+    print(
+        f"{size:8s}: {ratio:.1f} times less work is {faster:.2f} times faster, so {faster ** (math.log(4) / math.log(ratio)):.2f} for four times"
+    )
+display(ledger.check("shufflenet", where="Table 8"))
+
+# %% [markdown]
+# Table 5 sets ShuffleNets beside MobileNets of about the same work. Its column of differences is MobileNet's error less
+# ShuffleNet's; with the errors that MobileNet's own paper prints:
+
+# %% jupyter={"source_hidden": true}
+printed = {
+    row.what: float(row.printed[:-1]) for row in ledger.check("shufflenet", where="Table 5").rows if "error" in row.what
+}
+rivals = {"2x, g = 3": 70.6, "1.5x, g = 3": 68.4, "1x, g = 8": 63.7, "0.5x, g = 4": 50.6, "0.5x shallow, g = 3": 50.6}
+for name, top1 in rivals.items():
+    error = printed[f"top-1 error, {name}"]
+    print(f"ShuffleNet {name:20s} {error:.1f} %, MobileNet {100 - top1:.1f} %: difference {100 - top1 - error:.1f}")
+
+# %% [markdown]
+# ### A.2.2 One block in t pieces
+#
+# The expanded map of an inverted residual need not exist as a whole (section 5.1). Cut its $N = t\,n$ channels into $t$
+# pieces of $n$. Each piece goes through its own part of the three layers, and the results add up, because the last
+# layer is linear and the middle one works on each channel by itself. (Hour 3's `inverted_residual` does this on a GPU.)
+
+# %% jupyter={"source_hidden": true}
+torch.manual_seed(SEED)
+n, t = 16, 6
+block = InvertedResidual(n, n, 1, t).double().eval()
+for norm in block.modules():
+    if isinstance(norm, nn.BatchNorm2d):
+        nn.init.normal_(norm.bias), nn.init.uniform_(norm.running_var, 0.5, 2)
+(expand, norm1, _), (depthwise, norm2, _), project, norm3 = block.conv[0], block.conv[1], block.conv[2], block.conv[3]
+
+
+def piece(x, part):
+    """What the expanded channels of one slice give to the output."""
+
+    def normed(y, norm):
+        shape = (-1, 1, 1)
+        scale = norm.weight[part] / (norm.running_var[part] + norm.eps) ** 0.5
+        return (y - norm.running_mean[part].view(shape)) * scale.view(shape) + norm.bias[part].view(shape)
+
+    y = F.relu6(normed(F.conv2d(x, expand.weight[part]), norm1))
+    y = F.relu6(normed(F.conv2d(y, depthwise.weight[part], padding=1, groups=len(y[0])), norm2))
+    return F.conv2d(y, project.weight[:, part])
+
+
+x = torch.randn(2, n, 8, 8, dtype=torch.float64)
+with torch.no_grad():
+    total = sum(piece(x, slice(k * n, (k + 1) * n)) for k in range(t))
+    assert (x + norm3(total) - block(x)).abs().max() < 1e-12
+print(
+    f"{t} pieces of {n} channels give the block's output to 1e-12; {n} expanded channels in memory in place of {t * n}"
+)
+
+# %% [markdown]
+# Memory falls with the number of pieces and the multiply-adds stay what they were. But small pieces make small, slow
+# operations: the paper finds that 2 to 5 pieces help most (quoted).
+#
+# ### A.2.3 SSDLite: a detector's heads, counted
+#
+# A detector of the SSD family puts two heads on six maps of falling size: at each place, for each of a few boxes of standard shapes
+# (**anchors**), a class head says what it shows and a box head shifts its corners. SSDLite makes every 3x3 of the heads
+# separable. With $C$ channels in, $a$ anchors and $q$ numbers for each, a head has
+#
+# $$\underbrace{9\,C}_{\text{depthwise}} + \underbrace{C\,a\,q}_{1 \times 1}$$
+#
+# weights, where SSD has $9\,C\,a\,q$. The first map is the *expansion* of layer 15 (576 channels, stride 16), the second the last
+# 1x1 convolution's 1280; four more are made by strided separable layers. (Their widths are those of TensorFlow's library; the paper
+# does not print them.)
+
+# %% jupyter={"source_hidden": true}
+CLASSES = 81  # 80 and the background
+MAPS = ((20, 576, 3), (10, 1280, 6), (5, 512, 6), (3, 256, 6), (2, 256, 6), (1, 128, 6))  # side, channels, anchors
+EXTRAS = ((1280, 256, 512), (512, 128, 256), (256, 128, 256), (256, 64, 128))  # in, narrow, out
+
+
+def head_weights(C, anchors, numbers, separable=True):
+    """Of one head: 3x3 depthwise and 1x1, or SSD's dense 3x3."""
+    return 9 * C + C * anchors * numbers if separable else 9 * C * anchors * numbers
+
+
+heads = sum(head_weights(C, a, q) for _, C, a in MAPS for q in (CLASSES, 4))
+dense = sum(head_weights(C, a, q, separable=False) for _, C, a in MAPS for q in (CLASSES, 4))
+extras = sum(before * narrow + 9 * narrow + narrow * out for before, narrow, out in EXTRAS)
+with torch.device("meta"):
+    detector = nets.mobilenet_v2_ssdlite(CLASSES)
+    backbone = nets.mobilenet_v2()
+weights = count(detector, (3, 320, 320)).weights - (count(backbone).weights - 1280 * 1000)
+assert heads + extras == weights == 2_093_696
+anchors = sum(side**2 * a for side, _, a in MAPS)
+print(f"SSDLite: heads {heads:,} weights, maps made for them {extras:,}; together {weights:,}")
+print(f"dense 3x3 heads on the same maps: {dense:,} weights, {dense / heads:.1f} times as many")
+print(f"an image of 320x320 has {anchors:,} anchors: {anchors:,} x {CLASSES} class logits, {anchors:,} x 4 box numbers")
+display(ledger.check("mobilenet_v2", where="Table 5"))
+display(
+    ledger.check(
+        "mobilenet_v2",
+        where="Table 6",
+        show=["parameters, MobileNetV2 with", "multiply-adds, MobileNetV2 with", "MobileNetV2 with SSDLite, mAP"],
+    )
+)
+
+# %% [markdown]
+# Run on a photograph, as shapes: the heads are untrained, so what they say is noise. The picture (scikit-learn's
+# `china.jpg`, by danielbuechele, CC BY 2.0) shows where the anchors of three of the six maps have their centres.
+
+# %% jupyter={"source_hidden": true}
+photo = torch.from_numpy(load_sample_image("china.jpg").copy()).permute(2, 0, 1)[None] / 255.0  # (1, 3, 427, 640)
+square = F.interpolate(photo[..., 106:533], size=(320, 320), mode="bilinear", antialias=True)
+torch.manual_seed(SEED)
+detector = nets.mobilenet_v2_ssdlite(CLASSES).eval()
+with torch.no_grad():
+    classes, boxes = detector(square)
+assert classes.shape == (1, anchors, CLASSES) and boxes.shape == (1, anchors, 4)
+fig, axes = plt.subplots(1, 3, figsize=(6.2, 2.4), layout="constrained")
+small = F.interpolate(square, size=(80, 80), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+for ax, (side, channels, a) in zip(axes, MAPS[:3]):
+    ax.imshow(small, alpha=0.6)
+    centre = (np.arange(side) + 0.5) * 80 / side
+    ax.plot(*[axis.ravel() for axis in np.meshgrid(centre, centre)], ".", color=plots.RED, ms=14 / side**0.5)
+    ax.set_title(f"{side}x{side} places, {a} anchors each:\n{side**2 * a} boxes", fontsize=8, fontweight="normal")
+    ax.set_axis_off()
+plots.title(fig, f"Most of the {anchors:,} anchors belong to the first map, for small things")
+plots.alt(fig, "A photograph of a Chinese temple three times, with a grid of 20 by 20, 10 by 10 and 5 by 5 red points.")
+plt.show()
+assert 2 * 20**2 * 3 > anchors
+print(f"{tuple(square.shape)} -> classes {tuple(classes.shape)}, boxes {tuple(boxes.shape)}, untrained")
+
+
+# %% [markdown]
+# ### A.2.4 DeepLab on MobileNetV2, counted
+#
+# Week 4's DeepLabV3 head on the map of 320 channels. Output stride 16: the last stage has stride 1 and then rate 2. Without
+# the three dilated convolutions (ASPP) the head is a 1x1 convolution, the mean of the whole map through a 1x1, a 1x1 on both
+# together, each to 256 channels with batch norm, and the logits. Section 6.3 finds that ASPP costs more than it brings.
+
+# %% jupyter={"source_hidden": true}
+def normed(C, out):
+    """Parameters of a 1x1 convolution from C channels, with batch norm."""
+    return C * out + 2 * out
+
+
+body = count(backbone).params - (320 * 1280 + 2 * 1280) - (1280 * 1000 + 1000)
+head = normed(320, 256) + normed(320, 256) + normed(512, 256) + (256 * 21 + 21)
+costs = {}
+for aspp in (False, True):
+    with torch.device("meta"):
+        costs[aspp] = count(nets.mobilenet_v2_deeplab(aspp), (3, 513, 513))
+assert body == 1_811_712 and body + head == costs[False].params == 2_113_557
+for aspp, cost in costs.items():
+    print(
+        f"{'with' if aspp else 'without':7s} ASPP: {cost.params:9,d} parameters, {cost.macs / 1e9:.2f} G multiply-adds"
+    )
+display(
+    ledger.check(
+        "mobilenet_v2",
+        where="Table 7",
+        show=["without ASPP, OS 16", "parameters, V2*", "without ASPP, mIOU at OS 16", "with ASPP, mIOU at OS 16"],
+    )
+)
+
+# %% jupyter={"source_hidden": true}
+crop = F.interpolate(photo[..., 106:533], size=(513, 513), mode="bilinear")
+torch.manual_seed(SEED)
+segmenter = nets.mobilenet_v2_deeplab().eval()
+with torch.no_grad():
+    coarse = segmenter.backbone(crop)
+    logits = segmenter(crop)
+assert coarse.shape == (1, 320, 33, 33) and logits.shape == (1, 21, 513, 513)
+print(f"{tuple(crop.shape)} -> {tuple(coarse.shape)} -> {tuple(logits.shape)}, untrained")
+
+# %% [markdown]
+# 513 pixels a side become 33, and the logits are enlarged bilinearly.
+
+# %% [markdown]
+# ## A.3 Squeeze, excite and scale in one kernel (`squeeze_excite`)
 #
 # Section 3.3 adds up eight lanes by exchanges in pairs; with 32 lanes it takes five. Each of the four steps needs
 # results of all threads of the step before, and passes them on in shared memory. So where are the barriers, and which
@@ -1853,7 +2129,7 @@ studylib.check("channel_shuffle")
 studylib.check("squeeze_excite")
 
 # %% [markdown]
-# ## The inverted residual in pieces (`inverted_residual`)
+# ## A.4 The inverted residual in pieces (`inverted_residual`)
 #
 # Section 3.4's sum with the depthwise convolution in between. It reads neighbours, so a piece needs the rim. One
 # trap: outside of the image the wide map is zero, and a zero in the input expands to $\text{ReLU6}(\text{bias})$,
@@ -1863,7 +2139,7 @@ studylib.check("squeeze_excite")
 studylib.check("inverted_residual")
 
 # %% [markdown]
-# ## What the compiler says of the three kernels
+# ## A.5 What the compiler says of the three kernels
 #
 # Registers and shared memory decide how many blocks fit on a multiprocessor (week 2, occupancy). NVIDIA's compiler
 # runs without a GPU:
