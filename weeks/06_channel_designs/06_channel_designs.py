@@ -118,13 +118,13 @@ plots.alt(
 )
 plt.show()
 
+
 # %% [markdown]
 # Layer $l$ reads $C_l = k_0 + k\,(l - 1)$ maps. Its $H$ normalises first and convolves afterwards. A 1x1 convolution to
 # $4k$ maps stands before the 3x3, so that the 3x3 reads few: the **bottleneck**, B in the networks' names.
 #
 # **Your turn.** The whole block as one class; write the formula above as its inner line. `torch.cat(list, dim=1)`
 # concatenates.
-
 
 # %%
 def new_maps(C, k):
@@ -183,7 +183,6 @@ course.expect(of_both, F.conv2d(a + b, W), within=1e-12)
 #
 # The price is in the reading: the later a layer, the more maps it reads. **Your turn.** Count the weights of a block
 # with the bottleneck, and of one whose layers are a single 3x3 convolution from $C_l$ to $k$ maps.
-
 
 # %%
 def block_weights(n, k0, k, bottleneck):
@@ -266,7 +265,6 @@ assert plain.params / bc.params > plain.macs / bc.macs > plain.activation_bytes 
 # - **make again**: keep only what a layer reads, and run the layer once more in the backward pass (`checkpoint`);
 # - **join again**: keep only each layer's own maps, and make the concatenation again too.
 
-
 # %%
 def forward_pass(block, x0, how):
     """The DenseBlock's forward pass; what autograd keeps for the backward pass depends on `how`."""
@@ -285,7 +283,6 @@ def forward_pass(block, x0, how):
 # %% [markdown]
 # **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell below it measures: it asks
 # autograd for every array that it saves, and counts each once.
-
 
 # %%
 def kept_maps(n, k0, k, how):
@@ -380,7 +377,6 @@ print(f"autograd keeps, for an image of 32x32: {whole / 2e6:.1f} MB; layers made
 print(f"times less: {whole / less:.2f}; by the quoted memory: {5453 / 1655:.2f} and {2.863 / 1.605:.2f}")
 print(f"times longer, by the quoted steps: {0.175 / 0.153:.2f} and {0.207 / 0.165:.2f}")
 
-
 # %% [markdown]
 # The quotients differ, as they should: a card also holds weights, gradients and work space, and the three programs
 # do not save the same things. What all agree in is the direction, and that the quoted price is a seventh to a
@@ -469,7 +465,6 @@ related = [np.corrcoef(w[:N][distance[:N] >= 0], cut[:N][distance[:N] >= 0])[0, 
 assert min(related) > 0.3
 print("and where the 1x1's weights are large on average, a cut costs more: correlation above 0.3 in every seed")
 
-
 # %% [markdown]
 # What this shows: in this small net most far connections can be cut at little cost, one at a time. What it does
 # not show: that a net trained without them would be as good, or that two of them could be cut together, since several
@@ -479,9 +474,9 @@ print("and where the 1x1's weights are large on average, a cut costs more: corre
 #
 # A convolution's weights are the same for each image, and its window is small. Whether a channel matters in *this*
 # image, it cannot know. SENet (arXiv 1709.01507, winner of ImageNet 2017) lets the whole image say how much each
-# channel counts. With $u_c$ for channel $c$ of the maps, $C$ channels of $H \times W$:
+# channel counts. With $u_c$ for channel $c$ of the maps, $C$ channels of $h \times w$:
 #
-# $$z_c = \frac{1}{H W} \sum_{i,j} u_c(i, j) \qquad \text{(squeeze)}$$
+# $$z_c = \frac{1}{h w} \sum_{i,j} u_c(i, j) \qquad \text{(squeeze)}$$
 #
 # $$s = \sigma\big(W_2\; \mathrm{ReLU}(W_1 z)\big) \qquad \text{(excitation)}$$
 #
@@ -490,7 +485,7 @@ print("and where the 1x1's weights are large on average, a cut costs more: corre
 
 # %% jupyter={"source_hidden": true}
 excitation = ["squeeze:\naverage pool -> C", r"$W_1$, ReLU -> C/r", r"$W_2$, $\sigma$ -> C"]
-branch = ["1x1, 3x3, 1x1:\nHxWxC", Split(excitation, [], join="scale each channel: HxWxC")]
+branch = ["1x1, 3x3, 1x1:\nhxwxC", Split(excitation, [], join="scale each channel: hxwxC")]
 blocks.draw(
     {"A bottleneck of SE-ResNet-50": [Split(branch, [], join="+, then relu")]},
     "The whole map decides how much each of its channels counts",
@@ -500,10 +495,9 @@ blocks.draw(
 # %% [markdown]
 # **Your turn.** The two formulas.
 
-
 # %%
 class SqueezeExcite(nn.Module):
-    """u: (batch, C, H, W) to the same shape, each channel times a number of its own."""
+    """u: (batch, C, h, w) to the same shape, each channel times a number of its own."""
 
     def __init__(self, C, r=16):
         super().__init__()
@@ -559,8 +553,8 @@ fig
 #
 # ## 1.6 What it costs, and three baselines
 #
-# **Your turn.** Behind the $N_s$ blocks of stage $s$ stands an excitation for $C_s$ channels. How many weights are they
-# in ResNet-50?
+# **Your turn.** In stage $i$ of ResNet-50 there are $N_i$ blocks, and an excitation for $C_i$ channels in each. How many
+# weights are they?
 
 # %%
 STAGES = ((3, 256), (4, 512), (6, 1024), (3, 2048))  # blocks and channels (Table 1)
@@ -637,6 +631,7 @@ for (name, (base, _)), (other, (_, se)) in product(errors.items(), repeat=2):
     print(f"baseline of {name:24s} SE of {other:24s} gain {base - se:5.2f}" + ("" if name == other else "  (mixed)"))
 assert all(base - se > 1 for base, se in errors.values())
 
+
 # %% [markdown]
 # Whoever takes Table 2's SE (23.29) and the longer schedule's baseline (23.30) finds no gain at all. Table 2's baseline
 # and the footnote's SE give more than twice the true one. *Before you quote a gain, ask for both protocols.*
@@ -648,7 +643,6 @@ assert all(base - se > 1 for base, se in errors.values())
 # answers alike for all pixels of one value, in whichever image they are. So there is a most that it can reach.
 #
 # **Your turn.** Compute that most: the share of right answers if a rule sees nothing but a pixel's value.
-
 
 # %%
 def best_by_value(values, answers):
@@ -677,10 +671,10 @@ lighted = data.Dataset(*lit(digits.train_x), *lit(digits.test_x))
 most = 100 * best_by_value(lighted.test_x.numpy().ravel(), lighted.test_y.numpy().ravel() > 0)
 print(f"no rule that sees one pixel is right on more than {most:.1f} % of the test pixels")
 
+
 # %% [markdown]
 # *Vote first:* 32 channels, three 1x1 convolutions, and behind the first of them an excitation or none. How many pixels
 # are right?
-
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def pixel_net(excite):
@@ -726,7 +720,6 @@ print("in every seed: at most the bound without an excitation, above it with one
 # Now the plain digits: two separable convolutions, with and without excitation, and a plain net that is a little
 # *wider*, with about as many parameters as the one with excitation. *Vote first:* who wins? And one question more: we
 # replace each gate by its mean over the training images. What does the trained net lose?
-
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def separable_digits(width, excite):
@@ -778,7 +771,6 @@ plots.seeds(wrong, "On digits the three designs lie within two points of each ot
 averages = {name: np.mean(values) for name, values in wrong.items()}
 assert max(averages[name] for name in designs) - min(averages[name] for name in designs) < 2
 print(f"the three designs' mean errors lie within 2 points; one image is {100 / len(digits.test_y):.1f} points")
-
 
 # %% [markdown]
 # With its gates fixed at their means the net loses little in the stored run, though those of its second block do move
@@ -856,7 +848,6 @@ blocks.draw(UNITS, "ShuffleNet groups both 1x1 convolutions; a shuffle mixes the
 # %% [markdown]
 # **Your turn.** Write the multiply-adds of ShuffleNet's unit (in the middle of the picture).
 
-
 # %%
 def unit_macs(h, w, c, m, g):
     """Multiply-adds of ShuffleNet's unit at stride 1; the shuffle and the sum take none."""
@@ -875,7 +866,6 @@ for g, c in ((1, 144), (2, 200), (3, 240), (8, 384)):  # stage 2 of the paper's 
 
 # %% [markdown]
 # The whole unit as a class. No ReLU stands behind the depthwise convolution:
-
 
 # %%
 class Unit(nn.Module):
@@ -936,7 +926,6 @@ assert f"{33.6 - 32.4:.1f} {57.1 - 52.7:.1f}" == "1.2 4.4"
 surprising = ["multiply-adds, 1x, g = 3", "the row of Table 4", "times faster for four times"]
 display(ledger.check("shufflenet", show=surprising))
 
-
 # %% [markdown]
 # ## 2.2 Interleaved groups: two layers, and everything is mixed
 #
@@ -985,7 +974,6 @@ plt.show()
 # **Your turn.** Since nothing stands between the layers, they are *one* dense 3x3 convolution. Let `Q` be the matrix $P
 # W^d P^\top$ and `W_p` the primary kernel, filled up with zeros. Write the kernel of the whole.
 
-
 # %%
 def composed_kernel(Q, W_p):
     """Q: (G, G), output by middle channel; W_p: (G, G, 3, 3), middle by input -> (G, G, 3, 3)."""
@@ -1021,7 +1009,6 @@ print(
 #
 # **Your turn.** By the inequality of the means $MS + L \ge 2\sqrt{MS \cdot L} = 2\sqrt{S G}$, so $T \ge 2 \sqrt{S}\,
 # G^{3/2}$. Which $G$ can $T$ weights not exceed?
-
 
 # %%
 def greatest_width(T, S=9):
@@ -1065,7 +1052,6 @@ display(
 #
 # We can now ask of any stack of layers which outputs depend on which inputs. A layer is a matrix of zeros and ones,
 # output by input. **Your turn.** What does the next layer's output depend on? (Week 7 asks it again, of random graphs.)
-
 
 # %%
 def one_more(layer, reached):
@@ -1214,7 +1200,6 @@ display(table3)
 # exactly if at least $n$ of the $N$ numbers are positive (the paper's Lemma 2, for rows in general position). **Your
 # turn.**
 
-
 # %%
 def recover(B, y):
     """B: (N, n), y = ReLU(B x): (N,) with n or more positive numbers -> x: (n,)."""
@@ -1235,11 +1220,11 @@ for N in (2, 3, 5, 15, 30):
             course.expect(recover(B, seen), true, within=1e-6)
 print("every x with two living rows or more came back")
 
+
 # %% [markdown]
 # How often is that? Draw $B$ at random, from a distribution that does not change if a row changes its sign. Then each
 # $y_i$ is positive with probability ½, whatever $x$ is, and independently of the others: **$N$ coins are thrown, and
 # $x$ is kept if $n$ of them or more show heads.** That is the paper's Theorem 1. **Your turn.**
-
 
 # %%
 def kept(N, n):
@@ -1309,6 +1294,7 @@ for n, N in product((1, 2, 3, 5, 8, 16), (16, 32, 96)):  # the first bound of th
     assert 1 - kept(N, n) <= Fraction(N ** (n + 1), 2**N * math.factorial(n))
 display(ledger.check("mobilenet_v2", where="Appendix A"))
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1327,7 +1313,6 @@ display(ledger.check("mobilenet_v2", where="Appendix A"))
 #
 # Narrow, wide, narrow, the residual between the narrow ends: ResNet's bottleneck turned inside out, so *inverted*.
 # **Your turn:** three lines, and the theorem says where a ReLU6 ($\min(\max(0, x), 6)$) stands and where none does.
-
 
 # %%
 class LinearBottleneck(nn.Module):
@@ -1364,6 +1349,7 @@ course.expect(h * w * N * (n + 9 + n), count(block, (n, h, w)).macs)  # with n' 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("mobilenet_v2", where="Table 3", show=["memory at 7x7"]))
 
+
 # %% [markdown]
 # ## 2.7 Does a trained net keep its pixels?
 #
@@ -1372,7 +1358,6 @@ display(ledger.check("mobilenet_v2", where="Table 3", show=["memory at 7x7"]))
 # channels are positive, at each pixel of 20 photographs? Below $N / 6 = n$ the pixel can't be recovered. *Think
 # first:* training may push channels to zero as it likes. In how many of the 15 blocks that expand do some pixels fall
 # below?
-
 
 # %% jupyter={"source_hidden": true}
 def positive_shares(net, images):
@@ -1462,6 +1447,7 @@ display(
     ledger.check("mobilenet_v2", where="Table 4", show=["width 1.4, without batch norm", "multiply-adds, MobileNet v1"])
 )
 display(ledger.check("mobilenet_v2", where="Table 5", show=["layers, SSDLite"]))
+
 
 # %% [markdown]
 # ## Questions for hour 2
@@ -1554,7 +1540,6 @@ plt.show()
 # Behind ShuffleNet's shuffle comes a depthwise convolution. Here a simpler layer takes its place, one that multiplies
 # each channel by a factor. Two kernels, one after the other, shuffle and scale:
 
-
 # %%
 @cuda.jit
 def shuffle(x, groups, out):
@@ -1573,7 +1558,6 @@ def scale(x, factor, out):
 
 # %% [markdown]
 # **Your turn:** one kernel that does both, with the shuffle in its read.
-
 
 # %%
 @cuda.jit
@@ -1601,7 +1585,6 @@ course.expect(once, twice)
 
 # %% [markdown]
 # *Think first:* how many sectors does each version move, and how many does a request of the fused read touch?
-
 
 # %% jupyter={"source_hidden": true}
 def sectors_of(report, *arrays, op=None):
@@ -1663,6 +1646,7 @@ for groups in (1, 2, 4, 8, 16):
 # %% jupyter={"source_hidden": true}
 display(eight_groups.plot(warp=0))
 
+
 # %% [markdown]
 # ## 3.3 Squeeze, excite, scale
 #
@@ -1674,7 +1658,6 @@ display(eight_groups.plot(warp=0))
 #
 # **Your turn:** a warp holds 4 channels of 8 pixels, a pixel in each lane. Each pixel is multiplied by the sigmoid of
 # its channel's mean, a gate without weights.
-
 
 # %%
 @cuda.jit
@@ -1699,13 +1682,13 @@ assert report.ok, f"got {report.findings[0].kind}, expected a kernel without a f
 course.expect(gated, small / (1 + np.exp(-small.mean(1, keepdims=True, dtype=float))), within=1e-5)
 course.expect(report.global_reads_per_thread, 1)
 
+
 # %% [markdown]
 # Every lane of a channel has the sum at the end, so each scales its own pixel, which it still holds: one read and one
 # write. In a larger map a thread has too many pixels to hold them all until the mean is known.
 #
 # *Think first:* the exercise `squeeze_excite` does all four steps in one kernel. How many sectors does it save
 # against four kernels, for 2 images of 64 channels and 256 pixels, reduced to 4?
-
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1766,6 +1749,7 @@ for name, reports in (("four kernels", chain), ("one kernel", [at_once])):
     print(f"{name:13s} {of_map:6,d} sectors of the map ({of_map // one_map} times the map), {others:5,d} others")
     assert of_map == 3 * one_map
 
+
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
@@ -1786,7 +1770,6 @@ for name, reports in (("four kernels", chain), ("one kernel", [at_once])):
 # $$A\,\text{ReLU6}(B\,x) = \sum_{i=1}^{q} A_i\,\text{ReLU6}(B_i\,x)$$
 #
 # **Your turn,** in NumPy:
-
 
 # %%
 def in_pieces(x, expand, project, pieces):
@@ -1937,7 +1920,6 @@ studylib.check("channel_shuffle")
 
 # %%
 Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.sheet(".").readings))
-
 
 # %% [markdown]
 # # Appendix: for home
@@ -2107,6 +2089,7 @@ plt.show()
 assert anchors < 2 * 20**2 * 3
 print(f"{tuple(square.shape)} -> classes {tuple(classes.shape)}, boxes {tuple(boxes.shape)}, untrained")
 
+
 # %% [markdown]
 # ### A.2.4 DeepLab on MobileNetV2, counted
 #
@@ -2114,7 +2097,6 @@ print(f"{tuple(square.shape)} -> classes {tuple(classes.shape)}, boxes {tuple(bo
 # Without the three dilated convolutions (ASPP) the head is a 1x1 convolution, the mean of the whole map through a
 # 1x1, a 1x1 on both together, each to 256 channels with batch norm, and the logits. Section 6.3 finds that ASPP costs
 # more than it brings.
-
 
 # %% jupyter={"source_hidden": true}
 def normed(C, out):
