@@ -420,7 +420,7 @@ lost, weights, right = [], [], []  # one matrix a seed: (reader, source)
 for seed in SEEDS:
     torch.manual_seed(seed)
     net = dense_digits()
-    fit(net, digits, epochs=8 if FAST else 60, lr=0.1, batch_size=64, seed=seed, evaluate=False, show=not FAST)
+    fit(net, digits, epochs=6 if FAST else 60, lr=0.1, batch_size=64, seed=seed, evaluate=False, show=not FAST)
     net.eval()
     with torch.no_grad():
         means = [maps.mean((0, 2, 3), keepdim=True) for maps in with_cut(net, digits.train_x, None, None, None)[1]]
