@@ -164,7 +164,9 @@ def has_error(page: Page) -> bool:
 
 def save(page: Page) -> None:
     """Save what is open, and wait until it is saved."""
-    page.keyboard.press("Control+s")
+    # The answer of the server: a tab that was not changed is never dirty, not even while its file is being written.
+    with page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url, timeout=PATIENCE * 1000):
+        page.keyboard.press("Control+s")
     page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)
 
 
