@@ -280,23 +280,6 @@ def forward_pass(block, x0, how):
     return torch.cat(maps, dim=1)
 
 
-# %% [markdown]
-# **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell below it measures: it asks
-# autograd for every array that it saves, and counts each once.
-
-# %%
-def kept_maps(n, k0, k, how):
-    """Maps that are kept for the backward pass of a DenseBlock."""
-    C = [k0 + k * (l - 1) for l in range(1, n + 1)]  # what layer l reads
-    # BEGIN SOLUTION, 4 minutes: "keep", "make again", "join again"; nobody reads the last layer's maps
-    if how == "keep":
-        return sum(2 * read + 8 * k for read in C)
-    if how == "make again":
-        return sum(C)
-    return k0 + k * (n - 1)
-    # END SOLUTION
-
-
 # %% jupyter={"source_hidden": true}
 PROGRAMS = ("keep", "make again", "join again")
 
@@ -330,6 +313,24 @@ for n in (2, 4, 8, 16, 32):
         first = first or gradients
         assert all(torch.equal(*pair) for pair in zip(first, gradients, strict=True))
 print("the gradients of the three programs are equal to the last bit")
+
+
+# %% [markdown]
+# **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell above has measured it, to check
+# your count: it asks autograd for every array that it saves, and counts each once.
+
+# %%
+def kept_maps(n, k0, k, how):
+    """Maps that are kept for the backward pass of a DenseBlock."""
+    C = [k0 + k * (l - 1) for l in range(1, n + 1)]  # what layer l reads
+    # BEGIN SOLUTION, 4 minutes: "keep", "make again", "join again"; nobody reads the last layer's maps
+    if how == "keep":
+        return sum(2 * read + 8 * k for read in C)
+    if how == "make again":
+        return sum(C)
+    return k0 + k * (n - 1)
+    # END SOLUTION
+
 
 # %%
 for how in PROGRAMS:
