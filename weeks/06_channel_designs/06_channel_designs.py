@@ -822,8 +822,8 @@ print(f"the three designs' mean errors lie within 2 points; one image of {len(di
 #
 # ## 2.1 ShuffleNet: the 1x1 convolutions are the dear ones
 #
-# Week 2's ResNeXt puts its 3x3 convolution into 32 groups. Where is the rest of its work? A block with $h \times w$
-# pixels, $c$ channels outside and $m$ inside takes this many multiply-adds:
+# Week 2's ResNeXt puts its 3x3 convolution into 32 groups. Where is the rest of its work? For $h \times w$ pixels, a
+# block with $c$ channels outside and $m$ inside takes this many multiply-adds:
 #
 # $$\begin{aligned}
 # \text{ResNet:} \quad & h\,w\,(2\,c\,m + 9\,m^2) \\
@@ -1325,8 +1325,11 @@ display(ledger.check("mobilenet_v2", where="Appendix A"))
 # </details>
 #
 # The paper's text about its theorem has two slips. It calls the theorem's share *collapsed*, and it is the *kept* one.
-# And its last bound, lost $\le 2^{-N/2}$, is derived through $(n + 1) \log_2 N \le N / 2$. With the paper's expansion
-# $t = N / n = 6$ that condition holds for no $n$. By exact fractions the bound itself fails from $n = 6$ on, so for
+# And its last bound, that at most $2^{-N/2}$ is lost, is derived through the condition
+#
+# $$(n + 1) \log_2 N \le N / 2.$$
+#
+# With the paper's expansion $t = N / n = 6$ that condition holds for no $n$. By exact fractions the bound itself fails from $n = 6$ on, so for
 # every bottleneck that expands: they read 16 to 160 channels. What the paper concludes stays right: nearly nothing is
 # lost.
 #
