@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Response, sync_playwright
 
 import bootstrap
 
@@ -164,8 +164,12 @@ def has_error(page: Page) -> bool:
 
 def save(page: Page) -> None:
     """Save what is open, and wait until it is saved."""
+
     # The answer of the server: a tab that was not changed is never dirty, not even while its file is being written.
-    with page.expect_response(lambda r: r.request.method == "PUT" and "/api/contents/" in r.url, timeout=PATIENCE * 1000):
+    def is_saving(response: Response) -> bool:
+        return response.request.method == "PUT" and "/api/contents/" in response.url
+
+    with page.expect_response(is_saving, timeout=PATIENCE * 1000):
         page.keyboard.press("Control+s")
     page.wait_for_selector(".lm-TabBar-tab.jp-mod-current:not(.jp-mod-dirty)", timeout=PATIENCE * 1000)
 
