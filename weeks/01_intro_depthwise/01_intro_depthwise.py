@@ -4,11 +4,12 @@
 # **At the end of this meeting you can**
 #
 # - write a convolution as loops and as one matrix product, and check that both are the framework's operator;
-# - tell a layer's parameters, multiply-adds and bytes from a formula, and check the formula against a real network;
-# - take a dense convolution apart into a spatial and a channel part, say what that saves, and say when it saves no time;
+# - compute a layer's parameters, multiply-adds and bytes by formula, and check the formulas against a real network;
+# - take a dense convolution apart into a spatial and a channel part, say what that saves, and say when it saves no
+#   time;
 # - shrink a trained network by pruning, weight sharing and Huffman coding, and account for its bits;
 # - write a first GPU kernel, and see which memory its threads touch;
-# - explain why counting weights does not explain why a network generalises.
+# - say why the number of its weights does not explain why a network generalises.
 #
 # Every number below is printed or asserted by a cell, unless it is marked as quoted from a paper or as seen once. Where
 # a paper's printed number does not come out, the table says so.
@@ -82,16 +83,18 @@ course.sheet(".")
 #
 # ## 1.1 A convolution as loops
 #
-# A fully connected layer on a colour photograph of 224x224 pixels needs 224 · 224 · 3 weights for each of its outputs. A
-# convolutional layer gets by with a few: every output looks at a small window only, and all windows share their weights.
+# A fully connected layer on a colour photograph of 224x224 pixels needs 224 · 224 · 3 weights for each of its outputs.
+# A convolutional layer gets by with a few: every output looks at a small window only, and all windows share their
+# weights.
 #
 # It takes an image $x$ with $M$ channels and makes one with $N$ channels. Output channel $n$ at position $(i, j)$ is a
 # weighted sum over a $K \times K$ window of all input channels:
 #
 # $$y_{n,i,j} = \sum_{m=0}^{M-1} \sum_{u=0}^{K-1} \sum_{v=0}^{K-1} w_{n,m,u,v}\; x_{m,\; si+u,\; sj+v}$$
 #
-# $s$ is the stride. Padding puts zeros around $x$ first. (Strictly, this is a cross-correlation; a convolution would flip
-# the filter. The field says convolution, and so do we.) **Your turn:** read the sums as loops and write the inner line.
+# $s$ is the stride. Padding puts zeros around $x$ first. (Strictly, this is a cross-correlation; a convolution would
+# flip the filter. The field says convolution, and so do we.) **Your turn:** read the sums as loops and write the inner
+# line.
 
 # %%
 def conv_loops(x, w, stride=1, padding=0):
@@ -130,8 +133,8 @@ print("x", digit.shape, " w", w.shape, " y", conv_loops(digit, w, stride=2, padd
 # %% [markdown]
 # ## 1.2 The same as one matrix product
 #
-# Nobody runs those loops one product at a time. Copy each window into a column of a matrix, one column for each output position (this is
-# **im2col**), and the whole layer becomes one product with the filters as rows:
+# Nobody runs those loops one product at a time. Copy each window into a column of a matrix, one column for each output
+# position (this is **im2col**), and the whole layer becomes one product with the filters as rows:
 #
 # $$Y_{N \times P} = W_{N \times MK^2}\; X_{MK^2 \times P}, \qquad P = H_{out} W_{out}$$
 #
@@ -209,7 +212,7 @@ plots.images(
 # - **multiply-adds** (MACs): what is computed. Papers also say Mult-Adds or, loosely, FLOPs;
 # - **activation bytes**: what the next layer reads, $4 N P$ in 32-bit floats.
 #
-# **Your turn:** how many parameters has the formula of section 1.1, and how many products does it add up?
+# **Your turn:** how many parameters does the formula of section 1.1 have, and how many products does it add up?
 
 # %%
 def dense_cost(M, N, K, P):
@@ -228,19 +231,22 @@ cost
 # %% [markdown]
 # `count` runs any module on shapes alone and adds up the operations it meets.
 #
-# **Between the convolutions** stand three cheap layers. A **ReLU**, $\max(x, 0)$, keeps two linear layers from being one.
-# **Pooling** replaces each window by its maximum or mean; with 2x2 windows and stride 2, the next layer has a quarter of the
-# positions. **Batch
-# norm** gives each channel mean 0 and variance 1 over a batch, then a scale $\gamma$ and a shift $\beta$ that are learnt:
+# **Between the convolutions** stand three cheap layers. A **ReLU**, $\max(x, 0)$, keeps two linear layers from
+# collapsing into one. **Pooling** replaces each window by its maximum or mean; with 2x2 windows and stride 2, the next
+# layer has a quarter of the positions. **Batch norm** gives each channel mean 0 and variance 1 over a batch, then a
+# scale $\gamma$ and a shift $\beta$ that are learnt ($\mu$ and $\sigma^2$ are the batch's mean and variance of the
+# channel; a small $\epsilon$ avoids a division by zero):
 #
-# $$\hat x = \gamma\, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$
+# $$\mathrm{BN}(y) = \gamma\, \frac{y - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$
 #
-# *Think first:* after training, $\mu$ and $\sigma$ are constants. What does batch norm then cost?
+# *Think first:* after training, $\mu$ and $\sigma$ are fixed to averages over the training. What does batch norm then
+# cost?
 #
 # <details><summary>Answer</summary>
 #
-# Nothing, where it directly follows a convolution. It multiplies each channel by one constant and adds another, so it can be merged into the filters before it:
-# $w'_n = \gamma_n w_n / \sqrt{\sigma_n^2 + \epsilon}$, and the rest into the bias. The folded cell checks it.
+# Nothing, where it directly follows a convolution. It multiplies each channel by one constant and adds another, so it
+# can be merged into the filters before it: $w'_n = \gamma_n w_n / \sqrt{\sigma_n^2 + \epsilon}$, and the rest into the
+# bias. The folded cell checks it.
 #
 # </details>
 
@@ -262,9 +268,10 @@ print("batch norm merged into the filters: equal; 2x2 pooling by hand: equal")
 # %% [markdown]
 # ## 1.4 What a convolution assumes
 #
-# A convolution is also a matrix product with the *image*: unroll the image into a vector of $HW$ numbers, and the layer
-# is an $HW \times HW$ matrix. A fully connected layer may choose all its entries. The convolution sets nearly all of them
-# to zero, because a pixel sees its neighbours only, and ties the others together.
+# A convolution is also a matrix product with the *image*: unroll an image of one channel into a vector of $HW$ numbers,
+# and a layer that keeps its size is an $HW \times HW$ matrix. A fully connected layer may choose all its entries. The
+# convolution sets most of them to zero, because an output sees a neighbourhood only, and lets the others share nine
+# values.
 
 # %% jupyter={"source_hidden": true}
 kernel = rng.standard_normal((1, 1, 3, 3))
@@ -288,7 +295,8 @@ plt.show()
 # %% [markdown]
 # **Experiment: is that assumption worth anything?** Take two networks with nearly the same number of parameters, one
 # convolutional, one fully connected. Train both on a few digits. Then shuffle the pixels of all images by one fixed
-# permutation. No information is lost, but neighbours are no longer neighbours. Train both again. *Vote first:* who loses?
+# permutation. No information is lost, but neighbours are no longer neighbours. Train both again. *Vote first:* who
+# loses?
 
 # %% jupyter={"source_hidden": true}
 EXAMPLES, EPOCHS = (1000, 10) if FAST else (1000, 60)
@@ -363,7 +371,7 @@ with torch.no_grad():
 
 
 # %% [markdown]
-# So each network for plain images has a twin for shuffled ones, and random weights favour neither of them.
+# So each network for plain images has a twin for shuffled ones, and the random first weights favour neither of them.
 # Training keeps them twins: each weight gets its pixel's gradient, wherever that pixel stands. Any change of
 # the fully connected network's accuracy below is chance.
 
@@ -410,7 +418,8 @@ print("in every seed the convolution loses more by the shuffle than the other ne
 # %% [markdown]
 # What this shows: on these images, with this little data, it is worth some points to know which pixels are neighbours,
 # and the convolution uses it. What it does not show: that this convolution uses it in the best way, or how much of the
-# gain is left with a million training images. The parameters are equal; the work is not, as the folded cell prints.
+# gain is left with a million training images or with longer training (`FAST = False` trains six times as long). The
+# numbers of parameters are nearly equal; the work is not:
 
 # %% jupyter={"source_hidden": true}
 work = [count(make(), (1, side, side)).macs for make in (convolutional, fully_connected)]
@@ -419,10 +428,10 @@ print(f"multiply-adds: the convolutional network does {work[0] / work[1]:.1f} ti
 # %% [markdown]
 # ## 1.5 Five networks side by side
 #
-# AlexNet (2012), a large convolutional network trained on a million images, beat all other methods of its year on ImageNet.
-# Four papers then asked how to go deeper without paying too much for it. VGG (2014) stacks 3x3 convolutions only: two see as far as
-# one 5x5 does, with fewer weights. GoogLeNet (2014) lets kernels of several sizes look at the same maps, and a 1x1
-# convolution before each makes it cheap.
+# AlexNet (2012), a large convolutional network trained on a million images, beat all other methods of its year on
+# ImageNet. Four papers then went deeper, each in its own way. VGG (2014) stacks 3x3 convolutions only: two see as far
+# as one 5x5 does, with fewer weights. GoogLeNet (2014) lets kernels of several sizes look at the same maps, and a 1x1
+# convolution before each larger kernel makes that cheap.
 
 # %% jupyter={"source_hidden": true}
 FIRST = {
@@ -452,9 +461,9 @@ FIRST = {
 blocks.draw(FIRST, "2012 to 2014: large kernels, small kernels, several kernels side by side")
 
 # %% [markdown]
-# ResNet (2015) found that very deep plain networks *train* worse than shallower ones. So it lets a block learn the change
-# only, $y = x + F(x)$: with $F = 0$ a block does no harm. DenseNet (2016) keeps everything: each layer reads the maps of
-# all layers before it in its block and adds a few. How many it adds is the **growth rate**.
+# ResNet (2015) found that very deep plain networks *train* worse than shallower ones. So it lets a block learn the
+# change only, $y = x + F(x)$: with $F = 0$ a block does no harm. DenseNet (2016) keeps everything: each layer reads the
+# maps of all layers before it in its block and adds a few. How many it adds is the **growth rate**.
 
 # %% jupyter={"source_hidden": true}
 SECOND = {
@@ -500,8 +509,8 @@ with torch.no_grad():
 
 
 # %% [markdown]
-# DenseNet's join is a concatenation along the channels. Here is its whole layer, to read. Inception's module, which joins
-# its branches in the same way, is in the folded cell after it.
+# DenseNet's join is a concatenation along the channels. Here is its whole layer, again without batch norm. Inception's
+# module, which joins its branches in the same way, is in the folded cell after it.
 
 # %%
 class DenseLayer(nn.Module):
@@ -551,9 +560,9 @@ print(f"3x3 and 5x5 convolutions and without the 1x1 before them {without_1x1:,d
 #
 # More than nine tenths of its parameters are in its three fully connected layers, and more than nine tenths of its
 # multiply-adds in its five convolutions. The time is another matter. With a single image, each weight of a fully
-# connected layer is read from memory for one multiply-add. Measure it in the second cell below: the fully connected layers
-# take a far greater share of the time than of the multiply-adds. How far is a matter of the machine.
-# Fewer bytes of weights to read: that is one motive of Deep Compression (hour 3).
+# connected layer is read from memory for one multiply-add. Measure it in the second cell below: the fully connected
+# layers take a far greater share of the time than of the multiply-adds. How much greater depends on the machine. Fewer
+# bytes of weights to read: that is one motive of Deep Compression (hour 3).
 #
 # </details>
 
@@ -628,13 +637,13 @@ axes[1].legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
-# To remove *parameters* and to remove *multiply-adds* are different jobs. Later networks dropped the large fully connected
-# layers, so what is left to save is inside the convolutions. The table has two columns of activations, and they rank the
-# networks differently. One counts what convolutions and linear layers put out. The other also counts what each batch
-# norm, ReLU and pooling puts out, as `count` does.
+# To remove *parameters* and to remove *multiply-adds* are different jobs. Later networks dropped the large fully
+# connected layers, so what is left to save is inside the convolutions. The table has two columns of activations, and
+# they rank the networks differently. One counts what convolutions and linear layers put out. The other also counts what
+# each batch norm, ReLU and pooling puts out, as `count` does.
 #
-# One more property of a network: how much of the image one output can see. This **receptive field** grows with each layer
-# by $K - 1$ times the product of the strides before it.
+# One more property of a network: how much of the image one output can see. This **receptive field** grows with each
+# layer by $K - 1$ times the product of the strides before it.
 
 # %% jupyter={"source_hidden": true}
 for name in ("AlexNet", "VGG-16", "ResNet-50"):
@@ -647,9 +656,9 @@ for name in ("AlexNet", "VGG-16", "ResNet-50"):
 # %% [markdown]
 # ## 1.6 Do the papers' numbers come out?
 #
-# The **ledger** holds what papers printed, with a computation for each number. A row *reproduces* when the computed value
-# rounds to the printed digits, and *truncates* when the paper cut digits off. *Quoted* rows, mostly accuracies, were not
-# checked. A row that does not reproduce says why:
+# The **ledger** holds what papers printed, with a computation for each number that follows from the architecture. A row
+# *reproduces* when the computed value rounds to the printed digits, and *truncates* when the paper cut digits off.
+# *Quoted* rows, mostly accuracies, were not checked. A row that does not reproduce says why:
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("alexnet", where="Figure 2", show=["neurons of conv1"]))
@@ -668,8 +677,8 @@ for paper in (*WEEK, "deep_compression"):
 # %% [markdown]
 # ## 1.7 The survey figure
 #
-# *Think first:* VGG-16 needs fifteen billion multiply-adds for an image. How many does a network need that makes three
-# points more errors?
+# *Think first:* VGG-16 needs fifteen billion multiply-adds for an image. How many does a network need whose error is
+# three points higher?
 #
 # <details><summary>Answer</summary>
 #
@@ -678,7 +687,9 @@ for paper in (*WEEK, "deep_compression"):
 # </details>
 #
 # The multiply-adds are ours, counted from the architecture. The errors are quoted, some from a later paper that trained
-# the network again. So a gap of a point means little. The folded table names each source.
+# the network again. So a gap of a point means little. The table under the figure names each source. (ResNet-50 has 3858
+# M there, to fit what SENet prints next to the quoted error: that takes a block's stride in its first 1x1 convolution.
+# Section 1.5 has the stride in the 3x3, and 4.09 G.)
 
 # %% tags=["figure-survey"]
 points = [p for p in ledger.survey() if p.name != "MobileNet with full convolutions"]
@@ -702,8 +713,9 @@ for p in sorted(points, key=lambda p: p.macs):
 # %% [markdown]
 # ## Questions for hour 1
 #
-# 1. (★★) im2col writes each pixel up to nine times. For which layers is its matrix larger than the layer's weights?
-# 2. (★★) AlexNet lies on two GPUs, and three of its convolutions read only the maps of their own GPU. What does
+# 1. (★★) With 3x3 filters, im2col writes each pixel up to nine times. For which layers is its matrix larger than the
+#    layer's weights?
+# 2. (★★) AlexNet is split over two GPUs, and three of its convolutions read only the maps of their own GPU. What does
 #    that do to its parameters?
 # 3. (★★★) Where would a point for *your* network lie in the survey, and which axis is missing from it?
 #
@@ -721,12 +733,13 @@ for p in sorted(points, key=lambda p: p.macs):
 #
 # ## 2.1 From Inception to segments
 #
-# A dense convolution looks for patterns in space and across channels at once, and pays for both: $K^2$ times $M$ weights
-# for each filter. Can the two be looked for apart?
+# A dense convolution looks for patterns in space and across channels at once, and pays for both: $K^2$ times $M$
+# weights for each filter. Can two cheaper layers share this work?
 #
-# Inception bets that they can. Simplify its module to branches of a 1x1 and a 3x3 convolution: each branch mixes all channels by its own 1x1
-# convolution, then looks around in space in its own few channels. Xception (arXiv 1610.02357, Figures 2 and 3) observes
-# that such parallel towers are **one** large 1x1 convolution followed by 3x3 convolutions on **segments** of its channels.
+# Inception bets that they can. Simplify its module to branches of a 1x1 and a 3x3 convolution: each branch mixes all
+# channels by its own 1x1 convolution, then looks around in space in its own few channels. Xception (arXiv 1610.02357,
+# Figures 2 and 3) observes that such parallel towers are **one** large 1x1 convolution followed by 3x3 convolutions on
+# **segments** of its channels.
 
 # %% jupyter={"source_hidden": true}
 TOWERS_AND_SEGMENTS = {
@@ -777,9 +790,9 @@ print("four towers = one 1x1 convolution, then four segments; output", towers.sh
 # %% [markdown]
 # ## 2.2 The continuum
 #
-# So there is a dial, the number of segments $k$. At $k = 1$ stands the regular convolution. At the other end each channel
-# has a filter of its own: the **depthwise** convolution. A 1x1 convolution from $C$ to $C$ channels and then a spatial one
-# in $k$ segments have
+# So there is a dial, the number of segments $k$. With $k = 1$ we have the regular convolution. At the other end each
+# channel has a filter of its own: the **depthwise** convolution. A 1x1 convolution from $C$ to $C$ channels and then a
+# spatial one in $k$ segments have
 #
 # $$\underbrace{C^2}_{1 \times 1} + \underbrace{k \left(\tfrac{C}{k}\right)^2 K^2}_{k \text{ segments}}
 # = C^2 \left(1 + \tfrac{K^2}{k}\right) \text{ parameters.}$$
@@ -811,10 +824,10 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# A filter can be taken apart in space, too. A **spatially separable** 3x3 filter is a column times a row: first 3x1, then
-# 1x3, six weights in place of nine. The edge filter of section 1.2 is one. Most filters are not: it takes rank one. A
-# **flattened** convolution separates all three axes, channels, height and width. The **1x1** convolution is what is left
-# when only the channels are mixed: at each pixel, one small fully connected layer.
+# A filter can be taken apart in space, too. A **spatially separable** 3x3 filter is a column times a row: first 3x1,
+# then 1x3, six weights in place of nine. The edge filter of section 1.2 is one. Most filters are not: only a filter of
+# rank one is. A **flattened** convolution separates all three axes, channels, height and width. The **1x1** convolution
+# is what is left when only the channels are mixed: at each pixel, one small fully connected layer.
 
 # %% jupyter={"source_hidden": true}
 column, row = np.array([1, 2, 1]), np.array([-1, 0, 1]) / 8
@@ -832,8 +845,9 @@ print(
 # ## 2.3 A clue in the oldest table, and Xception
 #
 # GoogLeNet's Table 1 prints 2.7K parameters and 34M operations for its first layer, a 7x7 convolution from 3 to 64
-# channels. A dense convolution of that shape has several times as many. Xception's Section 2 says that Inception V1 began
-# with a depthwise separable convolution. Suppose that it makes eight maps of each colour and mixes those 24 into 64:
+# channels. A dense convolution of that shape has several times as many. Xception's Section 2 says that Inception V1
+# began with a depthwise separable convolution. Suppose that it makes eight maps of each colour and mixes those 24 into
+# 64:
 
 # %% jupyter={"source_hidden": true}
 dense_stem = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
@@ -854,11 +868,13 @@ assert f"{clue.params / 1000:.1f}" == f"{with_biases / 1024:.1f}" == "2.7"
 assert f"{clue.macs / 1e6:.0f}" == "34"
 
 # %% [markdown]
-# The separable stem fits both printed numbers (2.7K with its 64 biases counted), and the dense one is far from either. That the multiplier is eight is our
-# inference; the paper does not print it.
+# The separable stem fits both printed numbers, and the dense one is far from either. (K is 1024 in this table: it
+# prints 1000K for a layer of 1024 x 1000 weights. So 2.7K fits with the 64 biases included.) That there are eight maps
+# of each colour is our inference; the paper does not print it.
 #
-# **Xception** goes to the end of the dial. Its 36 convolutions are nearly all separable, with residual connections past
-# every two or three of them. (The very first block has no ReLU at its start.) The network has about as many parameters as Inception V3, and is a little more accurate:
+# **Xception** goes to the end of the dial. Its 36 convolutions are nearly all separable. They form 14 blocks, and a
+# residual connection goes past each block except the first and the last. (The first of the three blocks on the left has
+# no ReLU at its start.) The network has about as many parameters as Inception V3, and is a little more accurate:
 
 # %% jupyter={"source_hidden": true}
 XCEPTION = {
@@ -884,8 +900,9 @@ display(ledger.check("xception", where="Table 3", show=["parameters"]))
 # %% [markdown]
 # ## 2.4 The depthwise separable convolution
 #
-# MobileNet (arXiv 1704.04861) wants a network for a telephone. Like Xception's own network, it turns Inception's order
-# around: space first, channels second. A **depthwise** filter $\hat d$ looks at one channel; a **pointwise** (1x1) convolution $p$ mixes the channels:
+# MobileNet (arXiv 1704.04861) wants a network for mobile phones. Like Xception's own network, it turns Inception's
+# order around: space first, channels second. A **depthwise** filter $\hat d$ looks at one channel; a **pointwise**
+# (1x1) convolution $p$ mixes the channels:
 #
 # $$\hat g_{m,i,j} = \sum_{u,v} \hat d_{m,u,v}\; x_{m,\,i+u,\,j+v}, \qquad
 #   y_{n,i,j} = \sum_m p_{n,m}\; \hat g_{m,i,j}$$
@@ -936,17 +953,17 @@ print(f"numbers to choose: dense {N * M * K * K}, separable {d.size + p.size}")
 
 
 # %% [markdown]
-# So every output channel sees input channel $m$ through the same spatial filter, only scaled: for each $m$, the
-# matrix of filters, with a row for each output channel, has rank one. This holds for the linear pair. MobileNet has batch norm and ReLU between
-# the two layers. Batch norm can be merged; with the ReLU the pair is no dense convolution any more.
+# So every output channel sees input channel $m$ through the same spatial filter, only scaled: for each $m$, the matrix
+# of filters, with a row for each output channel, has rank one. This holds for the linear pair. MobileNet has batch norm
+# and ReLU between the two layers. Batch norm can be merged; with the ReLU the pair is no longer a dense convolution.
 #
 # What is saved? With $D_F$ for the side of the output and $D_K$ for the side of the filter, Equations 2 to 5 are
 #
 # $$\text{dense: } D_K^2 M N D_F^2 \qquad \text{separable: } D_K^2 M D_F^2 + M N D_F^2 \qquad
 #   \text{ratio: } \frac{1}{N} + \frac{1}{D_K^2}$$
 #
-# Two knobs shrink the whole network: the width multiplier $\alpha$ scales all channels, the resolution multiplier $\rho$
-# the image's side (Equations 6 and 7):
+# Two knobs shrink the whole network: the width multiplier $\alpha$ scales all channels, the resolution multiplier
+# $\rho$ the image's side. With both, a separable layer does this many multiply-adds (Equation 7):
 #
 # $$D_K^2 \cdot \alpha M \cdot \rho^2 D_F^2 + \alpha M \cdot \alpha N \cdot \rho^2 D_F^2$$
 
@@ -971,8 +988,8 @@ for M, N, D in ((32, 64, 112), (128, 128, 56), (512, 512, 14), (1024, 1024, 7)):
 # %% [markdown]
 # ## 2.5 MobileNet's tables
 #
-# The whole network is one dense convolution, thirteen such pairs, a pooling and a classifier. Table 4 is its case: nearly
-# the accuracy of full convolutions, for less than an eighth of the work.
+# The whole network is one dense convolution, thirteen such pairs, a pooling and a classifier. Table 4 makes its case:
+# nearly the accuracy of full convolutions, for less than an eighth of the work.
 
 # %% jupyter={"source_hidden": true}
 full = {"Conv MobileNet": "MobileNet with full convolutions", "MobileNet": "MobileNet"}
@@ -980,7 +997,7 @@ measures = ["accuracy", "multiply-adds", "parameters"]
 display(ledger.check("mobilenet", where="Table 4").grid(full, measures))
 
 # %% [markdown]
-# *Think first:* which share of MobileNet's multiply-adds is in its depthwise convolutions?
+# *Think first:* what share of MobileNet's multiply-adds is in its depthwise convolutions?
 #
 # <details><summary>Answer</summary>
 #
@@ -988,8 +1005,9 @@ display(ledger.check("mobilenet", where="Table 4").grid(full, measures))
 #
 # </details>
 #
-# Of the rows of Tables 1 to 4, three do not come out (the last rows below, the knobs of 2.4, do). Two are misprints, a stride and two exchanged digits. The third,
-# 4866M, leaves the classifier out, which the 569M below it includes. `study ledger mobilenet` shows the later tables too.
+# In Tables 1 to 4, three numbers do not come out. Two are misprints: two exchanged digits and a stride. The third,
+# 4866M, leaves the classifier out, which the 569M under it includes. The last rows below, the two knobs of section 2.4,
+# come out. `study ledger mobilenet` shows the later tables too.
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("mobilenet", where="Table 2", show=["multiply-adds, first", "multiply-adds, depthwise"]))
@@ -1000,9 +1018,9 @@ display(ledger.check("mobilenet", where="Table 3", show=["width 0.75 and"]))
 # %% [markdown]
 # ## 2.6 Why multiply-adds are not time
 #
-# The multiply-adds fall eight to nine times. Does the time? A processor must also bring the data. The **arithmetic
-# intensity** of a layer is its multiply-adds divided by the bytes that must move at least: input, weights and output, once
-# each. A layer with a low intensity waits for the memory. **Your turn:** count the bytes.
+# The multiply-adds fall by a factor of eight to nine. Does the time? A processor must also fetch the data. The
+# **arithmetic intensity** of a layer is its multiply-adds divided by the least number of bytes that must move: input,
+# weights and output, once each. A layer with a low intensity waits for the memory. **Your turn:** count the bytes.
 
 # %%
 def intensity(M, N, K, D, groups=1):
@@ -1039,10 +1057,10 @@ for M, N, D in SHAPES:
 
 
 # %% [markdown]
-# Two roofs bound the speed of any layer. It cannot do more multiply-adds a second than the processor's peak, and not more
-# than its intensity times the bytes that the memory delivers a second. Both roofs are measured below, by a large matrix
-# product and by a copy. *Vote first:* where will the depthwise layers lie? These times are your machine's; no cell checks
-# them.
+# Two roofs bound the speed of any layer. It cannot do more multiply-adds a second than the processor's peak, and not
+# more than its intensity times the bytes that the memory delivers a second. Both roofs are measured below, by a large
+# matrix product and by a copy. *Vote first:* where will the depthwise layers lie? These times are your machine's; no
+# cell checks them.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(run, repeats=15):
@@ -1110,30 +1128,33 @@ plt.show()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Under the slope. A depthwise layer does about one multiply-add for each byte it moves, so the memory's roof is the lower
-# one for it, and it cannot come near the peak. Where a point also lies far below the slope, the library's kernel holds it
-# back, not the memory.
+# Under the slope. A depthwise layer does about one multiply-add for each byte it moves, so the memory's roof is the
+# lower one for it, and it cannot come near the peak. Where a point also lies far below the slope, the memory alone does
+# not explain it.
 #
 # </details>
 #
-# So "eight times fewer multiply-adds" is another speed-up for each size of layer. A layer far below both roofs is held back
-# by neither memory nor arithmetic: there the library's kernel is to blame, or the cost of starting it. Compare the dense 3x3
-# and the 1x1 layer on 7x7 maps. They have nearly the same intensity, so the roofs cannot explain a difference between them.
+# So "eight times fewer multiply-adds" is a different speed-up for each size of layer. A layer far below both roofs is
+# held back by something that the roofs leave out: the library's kernel, for example, or the cost of starting it. The
+# figure cannot tell which. Compare the dense 3x3 and the 1x1 layer on 7x7 maps. They have nearly the same intensity, so
+# the roofs cannot explain a difference between them.
 #
-# What this shows: the ranking of two layers by multiply-adds need not be their ranking by time. What it does not show: how
-# large the effect is elsewhere. It depends on the processor, its memory and its library as much as on the layer. A point
-# above the slope is no wonder: a cache is faster than the memory. A point above the flat roof says that our matrix product is
-# not the processor's limit. And other programs slow down one measurement or another.
+# What this shows: the ranking of two layers by multiply-adds need not be their ranking by time. (Look for a row of the
+# table whose depthwise part has few of the multiply-adds and more than half of the time.) What it does not show: how
+# large the effect is elsewhere. It depends on the processor, its memory and its library as much as on the layer. A
+# point above the slope is no wonder: a cache is faster than the memory. A point above the flat roof says that our
+# matrix product is not the processor's limit. And other programs slow down one measurement or another.
 #
 # ## 2.7 Experiment: what do the segments cost in accuracy?
 #
-# All networks have the same width, one dense 3x3 layer first, and two blocks of 1x1 and spatial convolution with $k$
-# segments. One has 1x1 convolutions alone after the first layer. *Think first:* after six epochs on digits of 8x8 pixels,
-# one network is far behind. Which experiment tells whether its design is to blame?
+# All networks have the same width, one dense 3x3 layer first, and two blocks, each a 1x1 convolution and then a spatial
+# one in $k$ segments. One network has 1x1 convolutions alone after the first layer. *Think first:* after six epochs on
+# digits of 8x8 pixels, one network is far behind. Which experiment shows whether its design is to blame?
 #
 # <details><summary>Answer</summary>
 #
-# Train it longer, and train a control as long: here the depthwise network. If the gap closes, it was missing training.
+# Train it longer, and train a control just as long: here the depthwise network. If the gap closes, the network had not
+# been trained enough.
 #
 # </details>
 
@@ -1189,16 +1210,17 @@ print(
 )
 
 # %% [markdown]
-# What this shows: after six epochs the network that sees no neighbours behind its first layer looks much worse. Most of
-# that is missing training: a short comparison would have blamed the design for all of it. What it does not show: whether
-# the small gap that is left would close, or a ranking of the others. They differ by a few test images. Digits this small are too easy; week 2 has a task where the structure decides.
+# What this shows: after six epochs the network that sees no neighbours after its first layer looks much worse. Most of
+# that comes from too little training: a short comparison would have blamed the design for all of it. What it does not
+# show: whether the small gap that is left would close, or a ranking of the others. They differ by a few test images.
+# Digits this small are too easy; week 2 has a task where the structure decides.
 #
 # ## Questions for hour 2
 #
 # 1. (★★★) Inception has 1x1 first and space second, Xception and MobileNet the other way. In a deep stack, what is the
 #    difference?
-# 2. (★★) A separable layer ties $w_{n,m} = p_{n,m} \hat d_m$. What would two depthwise filters a channel allow?
-# 3. (★★) With a batch of 32 images, which points of the last figure but one move, and where to?
+# 2. (★★) A separable layer ties $w_{n,m} = p_{n,m} \hat d_m$. What would two depthwise filters for each channel allow?
+# 3. (★★) With a batch of 32 images, which points of section 2.6's figure move, and where to?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
@@ -1206,8 +1228,8 @@ print(
 #    between the two is best for it; MobileNet has one.
 # 2. Filters of rank two for each input channel: $w_{n,m} = p_{n,m} \hat d_m + q_{n,m} \hat e_m$, at twice the work of
 #    the whole pair: $q$ doubles the 1x1 convolution too.
-# 3. The weights are read once for 32 images, so layers with many weights and small maps move to the right. The depthwise
-#    layers hardly move: their bytes are nearly all activations.
+# 3. The weights are read once for 32 images, so layers with many weights and small maps move to the right. The
+#    depthwise layers hardly move: their bytes are nearly all activations.
 #
 # </details>
 
@@ -1215,13 +1237,15 @@ print(
 # # Hour 3: pruning, weight sharing, and the first kernels
 #
 # So far networks were designed small. Deep Compression (arXiv 1510.00149) takes a trained network and stores it small:
-# **prune** the small weights, let the others **share** a few values, **Huffman**-code what is left. Week 5 does it in full.
+# **prune** the small weights, let the others **share** a few values, **Huffman**-code what is left. Week 5 does it in
+# full. (From here on the letters are those of this hour's papers: $n$, $k$ and $d$ no longer mean what they meant
+# before.)
 #
 # ## 3.1 Weight sharing: the paper's Figure 3, number by number
 #
 # A weight of 32 bits is more precise than it must be. Replace each of sixteen weights by the index of its nearest among
-# four **centroids**. Stored are the indices, 2 bits each, and the **codebook** of four floats. With $n$ weights of $b$ bits
-# and $k$ centroids the compression rate is (Equation 1)
+# four **centroids**. Stored are the indices, 2 bits each, and the **codebook** of four floats. With $n$ weights of $b$
+# bits and $k$ centroids the compression rate is (Equation 1)
 #
 # $$r = \frac{n b}{n \log_2 k + k b}$$
 
@@ -1302,8 +1326,9 @@ plt.show()
 # %% [markdown]
 # ## 3.2 Equal steps, or k-means?
 #
-# The simplest codebook needs no table: equal steps. **Uniform int8** stores $q = \mathrm{round}(w / s)$ in eight bits, with
-# one scale $s = \max |w| / 127$ a layer, and computes with whole numbers. **Your turn:**
+# The simplest codebook needs no table: equal steps. **Uniform int8** stores $q = \mathrm{round}(w / \Delta)$ in eight
+# bits, with one step (the *scale*) $\Delta = \max |w| / 127$ for each layer, and computes with whole numbers. **Your
+# turn:**
 
 # %%
 def to_int8(w, scale):
@@ -1318,10 +1343,9 @@ course.expect(to_int8(np.array([0.004, 0.5, -1.27]), scale=0.01), np.array([0, 5
 
 
 # %% [markdown]
-# **k-means** puts the values where the weights are: assign each weight to its nearest centroid, move each centroid to the
-# mean of its weights, repeat. The paper begins with equal steps from the least weight to the greatest, which keeps
-# centroids near the few large weights. *Think first:* where does k-means gain
-# most, with few bits or with many?
+# **k-means** puts the values where the weights are: assign each weight to its nearest centroid, move each centroid to
+# the mean of its weights, repeat. The paper begins with equal steps from the least weight to the greatest, which keeps
+# centroids near the few large weights. *Think first:* where does k-means gain most, with few bits or with many?
 
 # %% jupyter={"source_hidden": true}
 def kmeans(values, k, rounds=30):
@@ -1349,22 +1373,23 @@ for bits in (2, 4, 8):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# On these normally distributed values k-means is better at each size, most clearly with few bits. At eight bits both errors
-# are tiny, and equal steps have another advantage: a processor multiplies the whole numbers directly, while an index must
-# first be looked up.
+# On these normally distributed values k-means is better at each size, most clearly with few bits. At eight bits both
+# errors are tiny, and equal steps have another advantage: a processor multiplies the whole numbers directly, while an
+# index must first be looked up.
 #
 # </details>
 #
 # ## 3.3 Gaps and Huffman codes
 #
-# After pruning, only the non-zero weights are stored, each with its **gap**: the number of zeros before it. A gap gets a
-# fixed number of bits. Where more zeros follow each other than the bits can say, a **filler** zero is stored: it costs as
-# much as a weight and carries no information. *Think first:* how many bits for a gap if 8 % of the weights are left?
+# After pruning, only the non-zero weights are stored, each with its **gap**: the number of zeros before it. A gap gets
+# a fixed number of bits. Where more zeros follow each other than the bits can say, a **filler** zero is stored: it
+# costs as much as a weight and carries no information. *Think first:* how many bits for a gap if 8 % of the weights are
+# left?
 #
 # <details><summary>Answer</summary>
 #
-# With too few bits there are many fillers, with too many each gap is too long. The folded cell tries 3 to 7: five is best,
-# and five is in the paper's tables for LeNet.
+# With too few bits there are many fillers, with too many each gap takes more bits than it needs. The folded cell tries
+# 3 to 7: five is best, and five is in the paper's tables for LeNet.
 #
 # </details>
 
@@ -1401,9 +1426,9 @@ assert min(total_bits, key=total_bits.get) == 5
 
 
 # %% [markdown]
-# Some indices and gaps are more frequent than others and should get shorter codes. **Huffman**: join the two rarest symbols
-# into one, again and again; each join makes the codes of its members one bit longer. The mean length is within one bit of
-# the entropy.
+# Some indices and gaps are more frequent than others and should get shorter codes. **Huffman**: join the two rarest
+# symbols into one, again and again; each join makes the codes of its members one bit longer. The mean length is less
+# than one bit above the entropy $-\sum p \log_2 p$ of the frequencies $p$, which no such code can beat.
 
 # %% jupyter={"source_hidden": true}
 def huffman(symbols):
@@ -1447,10 +1472,11 @@ assert (
 # %% [markdown]
 # ## 3.4 All three on LeNet-300-100
 #
-# The paper's smallest network has 784 pixels, 300 and 100 hidden units and ten classes. Its three layers are called ip1,
-# ip2 and ip3 (*inner product*). **Experiment:** train it on MNIST; keep only 8, 9 and 26 percent of the weights (Table 2)
-# in three rounds, with retraining after each; share what is left as 63 values a layer (one of 64 codes is kept for the
-# fillers). **Your turn:** the first step, magnitude pruning.
+# The paper's smallest network takes 784 pixels and has 300 and 100 hidden units and ten classes. Its three layers are
+# called ip1, ip2 and ip3 (*inner product*). **Experiment:** train it on MNIST; keep only 8, 9 and 26 percent of the
+# weights (Table 2) in three rounds, with retraining after each; share what is left as 63 values in each layer (one of
+# 64 codes is kept for the fillers). Section 3.1's training of the centroids is left out here. **Your turn:** the first
+# step, magnitude pruning. (`v.topk(m).values` holds the `m` largest values of a flat tensor `v`, the largest first.)
 
 # %%
 def magnitude_mask(weight, fraction):
@@ -1553,12 +1579,13 @@ def share(net):
 
 
 # %% [markdown]
-# *Think first:* "pruning costs nothing" is often read off a comparison with the trained network. What is wrong with that?
+# Start the cell below this text now: it takes about a minute. *Think first:* "pruning costs nothing" is often read off
+# a comparison with the trained network. What is wrong with that?
 #
 # <details><summary>Answer</summary>
 #
-# Pruned networks are retrained, so they train longer than the network they are compared with. So a **control** goes along:
-# a copy of the dense network, trained through the same rounds without a mask.
+# Pruned networks are retrained, so they train longer than the network they are compared with. So there is a
+# **control**: a copy of the dense network, trained through the same rounds without a mask.
 #
 # </details>
 
@@ -1603,9 +1630,9 @@ print("in every seed retraining lowers the error again, and the compressed netwo
 print("1.5 points of the dense control; in the mean the control is the better one")
 
 # %% [markdown]
-# And the size? *Fixed* is pruning and sharing, with 6 bits for a value and 5 for a gap; *Huffman* codes both streams. The
-# codebook is counted. The list of code lengths is not (week 5 asks what it adds). The 410 biases are not in the paper's
-# table; as floats they count, and the last line has them.
+# And the size? *Fixed* is pruning and sharing, with 6 bits for a value and 5 for a gap; *Huffman* codes both streams.
+# The codebook is counted. The list of code lengths is not (week 5 asks what it adds). The 410 biases are not in the
+# paper's table; each seed's line ends with a rate that counts them too, as floats.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 printed = {
@@ -1680,13 +1707,15 @@ axes[1].set(
 plt.show()
 
 # %% [markdown]
-# What this shows: the Huffman-coded size of the paper's smallest network nearly comes out from its text alone (the size with
-# fixed-length codes is larger than printed), and sharing hardly moves the error. Whether pruning is free depends on the
-# comparison: against the first trained network it looks so, against the control it is not. What it does not show: that larger networks shrink as far, or that a smaller file runs faster.
-# That takes kernels that compute on the compressed form.
+# What this shows: the Huffman-coded size of the paper's smallest network nearly comes out from its text alone (the size
+# with fixed-length codes is larger than printed), and sharing hardly moves the error. Whether pruning is free depends
+# on the comparison: against the first network, after two epochs (`FAST`), it looks free; against the control it is not.
+# What it does not show: that larger networks shrink as far, or that a smaller file runs faster. That takes kernels that
+# compute on the compressed form.
 #
-# Kept share times bits, plus the codebook, gives less than the paper prints for each layer: the fillers of `ip1` and `ip2`
-# are missing in that formula (`study ledger deep_compression` has the rows). And the paper's table does not close. These two totals are not the means of their rows:
+# The kept share times the bits, plus the codebook, gives less than the paper prints for each layer: the fillers of
+# `ip1` and `ip2` are missing in that formula (`study ledger deep_compression` has the rows). And the paper's table does
+# not add up. These two totals are not the means of their rows:
 
 # %% jupyter={"source_hidden": true}
 display(
@@ -1699,10 +1728,11 @@ display(
 # %% [markdown]
 # ## 3.5 The first kernels
 #
-# On a GPU you write the program of **one** thread and start very many. `kernel[blocks, threads](...)` starts a **grid** of
-# blocks, each with so many threads. With a GPU in the machine it runs there; without one, `studylib.gpu` runs it on an
-# emulator, thread for thread. (A GPU has a memory of its own. Numba copies the arrays there and back; week 3 comes to what
-# that takes.) Four kernels, three minutes each.
+# On a GPU you write the program of **one** thread and start very many. `kernel[blocks, threads](...)` starts a **grid**
+# of blocks, each with so many threads. Here `gpu.check(kernel, blocks, threads, ...)` runs every thread of such a
+# launch on an emulator, which needs no GPU, and watches each access to memory. `@cuda.jit` (Numba) marks a function as
+# a kernel. (A GPU has a memory of its own, the **global memory**. Numba copies the arrays there and back; week 3 comes
+# to what that takes.) Four kernels, three minutes each.
 #
 # **1. Map.** One block of four threads, four numbers. A thread knows its number in the block, `threadIdx.x`.
 
@@ -1725,11 +1755,11 @@ course.expect(out, four + 10)
 # %% [markdown]
 # No loop: each of the four threads runs these two lines once.
 #
-# **2. Guard.** A grid is made of whole blocks. Six numbers in blocks of four take two blocks, so two threads have no number.
-# Nobody stops them from writing past the end, except you. Thread $t$ of block $b$ has this number (Numba's short form is
-# `cuda.grid(1)`):
+# **2. Guard.** A grid is made of whole blocks. Six numbers in blocks of four take two blocks, so two threads have no
+# number. Nobody stops them from writing past the end, except you. A thread has this number in the whole grid (Numba's
+# short form is `cuda.grid(1)`):
 #
-# $$i = b \cdot \text{blockDim} + t$$
+# $$i = \text{blockIdx} \cdot \text{blockDim} + \text{threadIdx}$$
 
 # %%
 @cuda.jit
@@ -1749,8 +1779,9 @@ course.expect(out, six**2)
 
 
 # %% [markdown]
-# **3. Two dimensions.** Images have rows and columns, and so can a block: (4, 2) has 4 threads along x and 2 along y. Here
-# `out` has two rows and three columns, and `out[row, column]` is to be `down[row] + across[column]`. Which guard is needed?
+# **3. Two dimensions.** Images have rows and columns, and so can a block: (4, 2) has 4 threads along x and 2 along y.
+# Here `out` has two rows and three columns, and `out[row, column]` is to be `down[row] + across[column]`. Which guard
+# is needed?
 
 # %%
 @cuda.jit
@@ -1771,10 +1802,10 @@ course.expect(out, [[11, 12, 13], [21, 22, 23]])
 
 
 # %% [markdown]
-# **4. Shared memory.** Reads of global memory are slow, and neighbours often want the same number. A block has a small, fast
-# memory that all its threads see. Each of eight threads brings one number there; `cuda.syncthreads()` makes all wait until
-# every number is there; then a thread may read what another one brought. Write the sum of each number and the next one (the
-# last one's next is the first), with **one** global read a thread.
+# **4. Shared memory.** Reads of global memory are slow, and neighbours often want the same number. A block has a small,
+# fast memory that all its threads see. Each of eight threads brings one number there; `cuda.syncthreads()` makes all
+# wait until every number is there; then a thread may read what another one brought. Write the sum of each number and
+# the next one (the last one's next is the first), with **one** global read for each thread.
 
 # %%
 @cuda.jit
@@ -1797,9 +1828,9 @@ course.expect(report.global_reads_per_thread, 1)
 
 
 # %% [markdown]
-# **Which order of reads is good?** 32 threads form a **warp**, and their 32 reads travel as one request, which memory answers
-# in **sectors** of 32 bytes. Here are two kernels that copy. In the second, each thread takes eight elements that lie side by
-# side. *Think first:* which of them fetches more sectors for a request?
+# **Which order of reads is good?** 32 threads form a **warp**, and their 32 reads travel as one request, which memory
+# answers in **sectors** of 32 bytes. Here are two kernels that copy. In the second, each thread takes eight elements
+# that lie side by side. *Think first:* which of them fetches more sectors for a request?
 
 # %%
 @cuda.jit
@@ -1832,24 +1863,24 @@ display(poor.plot())
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The second: 32 instead of 4. Four sectors are the 128 bytes that 32 floats need. In `copy_runs` neighbouring threads read
-# 32 bytes apart, so each gets a sector of its own and uses 4 of its bytes. A cache may keep the sector until its other
-# bytes are asked for; a program that needs no such luck is the better one. The counts are exact for the source, before
-# caches, and they are not times.
+# The second: 32 instead of 4. Four sectors are the 128 bytes that 32 floats need. In `copy_runs` neighbouring threads
+# read 32 bytes apart, so each gets a sector of its own and uses 4 of its bytes. A cache may keep the sector until its
+# other bytes are asked for; a program that needs no such luck is the better one. The counts are exact for the source,
+# before caches, and they are not times.
 #
 # </details>
 #
-# **Now you.** `exercises/01_intro_depthwise/vector_add.py` (10 minutes) needs steps 1 and 2. Open it beside this notebook,
-# write, save, and run the cell. The verdict also looks for races and accesses out of bounds, asks NVIDIA's compiler, and
-# counts your memory traffic.
+# **Now you.** `exercises/01_intro_depthwise/vector_add.py` (10 minutes) needs steps 1 and 2. Open it next to this
+# notebook, write, save, and run the cell. The verdict also looks for races and accesses out of bounds, asks NVIDIA's
+# compiler, and counts your memory traffic.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("vector_add")
 
 # %% [markdown]
-# At home: `depthwise_conv3x3` (20 minutes) computes one output pixel in a thread; section 2.6 says why it is short of work
-# for each byte. `codebook_decode` (20 minutes) turns section 3.1's indices back into weights, with the table in shared
-# memory.
+# At home: `depthwise_conv3x3` (20 minutes) computes one output pixel in each thread; section 2.6 says why it has so
+# little work for each byte. `codebook_decode` (20 minutes) turns section 3.1's indices back into weights, with the
+# table in shared memory.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("depthwise_conv3x3")
@@ -1860,12 +1891,12 @@ studylib.check("codebook_decode")
 # %% [markdown]
 # ## 3.6 Theory: weights enough to remember everything
 #
-# Does a network generalise *because* it cannot remember? Zhang et al. (arXiv 1611.03530) put it to the test. Their Theorem 1:
-# a ReLU network of two layers with $2n + d$ weights can fit **any** labels of $n$ points in $d$ dimensions. The proof is a
-# program. Project all points on a random line, $z_i = a \cdot x_i$; sort them (different
-# points have different $z_i$ with probability one); put one threshold $b_1$ below the first and one between each two neighbours:
+# Does a network generalise *because* it cannot remember? Zhang et al. (arXiv 1611.03530) put it to the test. Their
+# Theorem 1: a ReLU network of two layers with $2n + d$ weights can fit **any** labels of $n$ points in $d$ dimensions.
+# The proof is a program. Project all points on a random line, $z_i = a \cdot x_i$; sort them (different points have
+# different $z_i$ with probability one); put one threshold $t_1$ below the first and one between each two neighbours:
 #
-# $$f(x) = \sum_j w_j \max(a \cdot x - b_j,\, 0), \qquad A_{ij} = \max(z_i - b_j,\, 0)$$
+# $$f(x) = \sum_j w_j \max(a \cdot x - t_j,\, 0), \qquad A_{ij} = \max(z_i - t_j,\, 0)$$
 #
 # $A$ is lower triangular with positive numbers on its diagonal, so $A w = y$ has a solution for every $y$.
 
@@ -1910,8 +1941,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# A construction is not a training run. *Vote first:* does gradient descent find such a fit, too? We train LeNet-300-100 on
-# five hundred images of MNIST, once with their labels and once with random ones.
+# A construction is not a training run. *Vote first:* does gradient descent find such a fit, too? We train LeNet-300-100
+# on five hundred images of MNIST, once with their labels and once with random ones.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 some = mnist._replace(train_x=mnist.train_x[:500], train_y=mnist.train_y[:500])
@@ -1948,25 +1979,26 @@ for name, (tested, trained) in memory.items():
 print("both are remembered; only the true labels carry over to new images (chance: 10 %)")
 
 # %% [markdown]
-# What this shows: the same network, the same training, the same number of weights, and one run generalises while the other
-# cannot. So the number of weights alone cannot be the explanation. What it does not show: what the explanation is.
+# What this shows: the same network, the same training, the same number of weights, and one run generalises while the
+# other cannot. So the number of weights alone cannot be the explanation. What it does not show: what the explanation
+# is. (All three seeds train on the same random labels, so the ± of that row says nothing about other random labels.)
 #
 # ## Questions for hour 3
 #
 # 1. (★★★) Pruning keeps 8 % of the weights of a network that could remember random labels. Could the pruned one?
 # 2. (★★) How many bits for a gap would suit a layer that keeps 1 percent? 30 percent?
 # 3. (★★★) Which of multiplications, memory traffic and accuracy can a kernel save with 64 shared values?
-# 4. (★★) `depthwise_conv3x3` reads nine pixels a thread. How few could a block of 16x16 threads do with?
+# 4. (★★) `depthwise_conv3x3` reads nine pixels in each thread. How few does a block of 16x16 threads need?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
 # 1. By counting it could, for thousands of images: Theorem 1 needs $2n + d$ weights, and more than 20,000 are left. But
 #    its network is another one. Whether training finds a fit under a fixed mask is an open question here; try it.
-# 2. With 1 percent the mean gap is 99, and about 8 bits are best; with 30 percent it is 2.3, and about 3 are. Try it: change
-#    0.08 and the bits in section 3.3's folded cell.
+# 2. With 1 percent the mean gap is 99, and 8 or 9 bits are best; with 30 percent it is 2.3, and 3 are. Try it: change
+#    0.08 and the bits in section 3.3's folded cell (its last line, which asserts five, then fails).
 # 3. Memory traffic: indices are smaller than floats. Multiplications only if one first sums the inputs of each value.
 #    Accuracy is not saved, it is spent.
-# 4. 18x18 pixels for 256 threads, 1.3 a thread, through shared memory (step 4).
+# 4. 18x18 pixels for 256 threads, 1.3 for each thread, through shared memory (step 4).
 #
 # </details>
 #
