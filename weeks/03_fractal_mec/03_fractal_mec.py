@@ -170,7 +170,7 @@ plt.show()
 #
 # $$f_{C+1}(z) = \big[\, (f_C \circ f_C)(z) \,\big] \;\oplus\; \big[\, \mathrm{conv}(z) \,\big]$$
 #
-# $f_C \circ f_C$ is the block so far, twice in a row. Next to both stands one new convolution, and $\oplus$ joins the
+# $f_C \circ f_C$ is the block so far, twice in a row. One new convolution stands next to both, and $\oplus$ joins the
 # two results. Where one join would feed straight into another, the two become one join with more inputs.
 #
 # ## 1.2 Depth, convolutions, paths
@@ -511,8 +511,8 @@ display(ledger.check("fractalnet", where="Table 4").grid(depths, sides))
 # Can we see it on a laptop? The images are 8x8 digits, the networks have five blocks of eight channels and three
 # poolings. All are trained for the same few steps: **plain** networks of depth 5, 10 and 20, each by itself; the
 # **fractal** of three columns, its paths always joined; the same fractal with **drop-path**. We look at the *training*
-# loss, because the question is whether depth can be trained. Batch norm alone may make these depths trainable: the
-# experiment can come out either way.
+# loss, because the question is whether depth can be trained; batch norm takes the statistics of the images that the
+# loss is measured on. Batch norm alone may make these depths trainable: the experiment can come out either way.
 
 # %% jupyter={"source_hidden": true}
 COLUMNS, EPOCHS = (3, 3) if FAST else (4, 40)
@@ -645,9 +645,10 @@ sets = {
 display(ledger.check("fractalnet", where="Table 1, errors").grid(kinds, sets))
 
 # %% [markdown]
-# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, again and again.
-# Does drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control
-# is the plain network of 8 layers, trained by itself.
+# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, again and again. Does drop-path lower
+# the error on the test images, of the whole network, and of a column that is cut out? The control is the plain network
+# of 8 layers, trained by itself. Every network that is tested, whole or cut out, takes batch norm's statistics anew
+# from the hundred images.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 FEW, LONG = 100, (200 if FAST else 800)
@@ -914,8 +915,8 @@ for i_h, i_w in ((7, 7), (9, 6)):
 print(f"{cases} convolutions: im2col, Solution A and Solution B are torch's conv2d")
 
 # %% [markdown]
-# *Think first:* the rows that are multiplied do not lie side by side: between the end of one and the start of the next
-# lies the rest of a strip. Must they be copied for BLAS, the library behind `@`?
+# *Think first:* the rows that are multiplied do not lie side by side: the rest of a strip lies between the end of one
+# and the start of the next. Must they be copied for BLAS, the library behind `@`?
 #
 # <details><summary>Answer</summary>
 #
@@ -996,9 +997,9 @@ print(f"{checked} shapes, in {divides} of them the stride divides: the formulas 
 
 
 # %% [markdown]
-# Now on twelve layers of the sizes that networks of that time had, in 4-byte floats, one image. (The paper's benchmark
-# has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the array that is
-# really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
+# Now we take twelve layers of the sizes that networks of that time had, in 4-byte floats, with one image. (The paper's
+# benchmark has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the
+# array that is really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
 
 # %% jupyter={"source_hidden": true}
 def peak_bytes(convolution, *arguments):
@@ -1402,10 +1403,10 @@ naive
 
 
 # %% [markdown]
-# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors of
-# 32 bytes; of $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads
-# there are. Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones
-# again: each number of $a$ is read by the 64 threads of its row.
+# A single request is cheap. A warp is two rows of sixteen threads: it needs sixteen neighbours of $b$, two sectors of
+# 32 bytes, and two numbers of $a$, each for sixteen threads at once, two sectors as well. What is wrong is how *many*
+# reads there are. Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same
+# ones again: each number of $a$ is read by the 64 threads of its row.
 #
 # ## 3.2 The same product through tiles
 #
@@ -1661,8 +1662,8 @@ assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
 # `exercises/03_fractal_mec/mec_lower.py` (20 minutes) is MEC's lowering: one number for each thread, channels
 # innermost. Its card says what to compute, a plan, and how much traffic it may use. Open the file next to this
 # notebook, write, save, and run the cell. If you are stuck, run `study hint mec_lower` in a terminal. What you do not
-# finish goes home, as do `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20), `mec_conv`
-# (30, the hardest of the week) and `mean_join` (15). The appendix has what they need.
+# finish is for home, as are `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20),
+# `mec_conv` (30, the hardest of the week) and `mean_join` (15). The appendix has what they need.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mec_lower")
