@@ -4,10 +4,10 @@
 # **At the end of this meeting you can**
 #
 # - grow a fractal block from its rule, and count its depth, its convolutions and its paths;
-# - say what local and global drop-path drop, and prove that the expectation of a join stays what it was;
+# - say what local and global drop-path drop, and prove that the expected join is still the mean of all inputs;
 # - write im2col's matrix and MEC's smaller one, and show that both compute the framework's convolution;
 # - say in bytes what each of them costs, and for which layers MEC saves nothing;
-# - prove that some functions need exponentially many units in one layer, and two in each of many layers;
+# - name a function that a deep network computes with $2k$ units, and prove that one layer needs at least $2^k - 1$;
 # - multiply two matrices on a GPU through tiles, and count what that saves.
 #
 # Every number below is printed or asserted by a cell, unless it is marked as quoted from a paper or as seen once. Where
@@ -82,10 +82,10 @@ course.sheet(".")
 #
 # ## 1.1 One rule, applied again and again
 #
-# By 2016 the deepest networks were **residual**: a layer adds its result to its input. Is that addition what makes
-# depth trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as accurate
-# as the residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution that it
-# begins with, and what the rule makes of it, applied once, twice, three times:
+# By 2016 the deepest networks were **residual**: a few layers add their result to their input. Is that addition what
+# makes depth trainable? FractalNet (arXiv 1605.07648) answers with a network that has none and is, on ImageNet, as
+# accurate as the residual network of 34 layers (its Table 2). It is grown by one rule. Here is the single convolution
+# that it begins with, and what the rule makes of it, applied once, twice, three times:
 
 # %% jupyter={"source_hidden": true}
 def expand(graph, columns, source, top=0.0, bottom=1.0):
@@ -170,8 +170,8 @@ plt.show()
 #
 # $$f_{C+1}(z) = \big[\, (f_C \circ f_C)(z) \,\big] \;\oplus\; \big[\, \mathrm{conv}(z) \,\big]$$
 #
-# $f_C \circ f_C$ is the block so far, twice in a row. Next to both stands one new convolution, and $\oplus$ joins the two
-# results. Where one join would feed straight into another, the two become one join with more inputs.
+# $f_C \circ f_C$ is the block so far, twice in a row. One new convolution stands next to both, and $\oplus$ joins the
+# two results. Where one join would feed straight into another, the two become one join with more inputs.
 #
 # ## 1.2 Depth, convolutions, paths
 #
@@ -204,12 +204,13 @@ for columns in (1, 2, 3, 4, 5):  # by brute force: every path of the drawn graph
 # - Two blocks in a row are twice as deep: $d_{C+1} = 2 d_C$, hence $d_C = 2^{C-1}$.
 # - Two blocks and one more convolution: $n_{C+1} = 2 n_C + 1$, hence $n_C = 2^C - 1$.
 # - One path leads through the new convolution. Through the two blocks, each path of the first can be followed by each
-#   path of the second: $p_{C+1} = p_C^2 + 1$.
+#   path of the second: $q_{C+1} = q_C^2 + 1$.
 #
 # </details>
 #
-# The paper's network is five such blocks in a row, each with its own number of channels, each followed by a 2x2 pooling
-# that halves the side. With $B$ blocks it is $B \cdot 2^{C-1}$ layers deep, and $p_C^B$ paths lead through it.
+# The paper's network for CIFAR is five such blocks in a row, each with its own number of channels. At the end of each
+# block a 2x2 pooling halves the side. With $B$ blocks it is $B \cdot 2^{C-1}$ layers deep, and $q_C^B$ paths lead
+# through it ($q_C$: the paths of one block).
 
 # %% jupyter={"source_hidden": true}
 graph = fractal_graph(4)
@@ -289,13 +290,13 @@ print("1 to 4 columns, weights copied: equal to studylib's FractalBlock, which g
 
 # %% [markdown]
 # `FractalBlock` in `studylib/nets/fractalnet.py` is the same block without the recursion, a second way to read it. The
-# paper pools each column by itself and joins afterwards. The other order gives other values, for the maximum of a mean
-# is not the mean of maxima.
+# paper pools each column by itself and joins afterwards. The other order gives other values, because the maximum of a
+# mean is not the mean of the maxima.
 #
 # ## 1.4 What a block costs
 #
-# The maps have side $S$. **Your turn.** The first convolution of each
-# column reads $M$ channels, the others read $N$. How many weights do its 3x3 filters have?
+# The maps have side $S$. The first convolution of each column reads $M$ channels, the others read $N$. **Your turn.**
+# How many weights do the 3x3 filters of the whole block have?
 
 # %%
 def block_weights(C, M, N):
@@ -318,9 +319,10 @@ for C in (1, 2, 3, 4):
     )
 
 # %% [markdown]
-# With $M = N$ and the side fixed, a block has the parameters and multiply-adds of $2^C - 1$ convolutions. Each further column doubles the
-# depth; it triples the cost at first, and then little more than doubles it. A plain network of the same depth has only the deepest column, $2^{C-1}$ of them. So the
-# fractal costs less than twice as much as the plain network that is as deep.
+# With $M = N$ and the side fixed, a block has the parameters and multiply-adds of $2^C - 1$ convolutions. Each further
+# column doubles the depth. The second one triples the cost (from 1 to 3 convolutions), the later ones little more than
+# double it (3 to 7, 7 to 15). A plain network of the same depth has only the deepest column, $2^{C-1}$ convolutions. So
+# the fractal costs less than twice as much as the plain network that is as deep.
 
 # %% jupyter={"source_hidden": true}
 for C, M, N, S in ((1, 3, 64, 32), (2, 64, 128, 16), (3, 128, 256, 8), (4, 256, 512, 4)):
@@ -336,11 +338,11 @@ print("parameters, multiply-adds, activations: the formulas hold for the paper's
 # %% [markdown]
 # ## 1.5 The paper's parameters
 #
-# Table 3 varies the columns, with the hundred classes of CIFAR-100 (the two plus signs stand for heavy augmentation).
-# All of its parameter counts come out; the errors are *quoted*, we do not compute them. In Table 1, the main
-# results, the one that we can compute does **not** (for the 40 layers' 22.9M we lack the filters). *Think first:* the paper prints
-# more than we count. The description fixes our count: seven convolutions a block, three of which read the block's
-# input. Which slip in counting would give more?
+# Table 3 varies the columns, on CIFAR-100 with heavy augmentation (written CIFAR-100++). All of its parameter counts
+# come out; its errors are *quoted*, we do not compute them. Table 1, the main results, prints two counts: 22.9M for 40
+# layers, whose filters we do not know, and 38.6M for 20 layers, which does **not** come out. *Think first,* before you
+# read the second table's remarks: 38.6M is more than we count. The description fixes our count: seven convolutions a
+# block, three of which read the block's input. Which slip in counting would give more?
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("fractalnet", where="Table 3", show=["5 columns"]))
@@ -349,22 +351,22 @@ display(ledger.check("fractalnet", where="Table 1, parameters", show=["20 layers
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# We found one that comes near, the table's last row: all seven convolutions read as many channels as they write. For all
-# but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the row
-# stays in the ledger: does not reproduce, reason unknown. It matters, because DenseNet's Table 2 compares itself with
-# FractalNet at 38.6M parameters.
+# We found one that comes near, the table's last row: all seven convolutions read as many channels as they write. For
+# all but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the
+# row stays in the ledger: does not reproduce, reason unknown. The number matters, because DenseNet's Table 2 repeats
+# it.
 #
 # </details>
 #
 # ## 1.6 Drop-path
 #
-# With many paths, a deep path may only learn to correct the short ones. **Drop-path** trains them apart, by leaving some
-# out in each mini-batch.
+# With many paths, a deep path may only learn to correct the short ones. **Drop-path** trains them apart, by leaving
+# some out in each mini-batch.
 #
-# - **Local**: at each join, each input is dropped with probability $p$ (the paper: 15 %). At least one survives. The join
-#   is the mean of those that are left.
-# - **Global**: one column is chosen, the same in every block, and everything else is dropped. What is trained is a plain
-#   network.
+# - **Local**: at each join, each input is dropped with probability $p$ (the paper: 15 %). At least one survives. The
+#   join is the mean of those that are left.
+# - **Global**: one column is chosen, the same in every block, and everything else is dropped. What is trained is a
+#   plain network.
 #
 # Every mini-batch draws one of the two, half and half. In evaluation nothing is dropped.
 
@@ -384,8 +386,9 @@ plt.show()
 
 
 # %% [markdown]
-# A layer behind a join should not see a weaker or stronger signal in training than later. So what is the *expected* join?
-# Let $a_i \in \{0, 1\}$ say whether input $i$ is alive. Then, where at least one of them is,
+# (In the first picture the third box of the right column is computed, but only a dropped box reads it.) A layer behind
+# a join should not see a weaker or stronger signal in training than in evaluation. So what is the *expected* join? Let
+# $a_i \in \{0, 1\}$ say whether input $i$ is alive. Where at least one of them is,
 #
 # $$\bigoplus z = \sum_i w_i z_i, \qquad w_i = \frac{a_i}{\sum_j a_j}$$
 #
@@ -394,14 +397,14 @@ plt.show()
 # <details><summary>Answer</summary>
 #
 # $1/n$, whatever $p$ is. The weights add up to one, and all inputs are treated alike, so all have the same expectation.
-# (Here the weights' inputs are given; where all columns meet, a global draw gives $1/n$ as well.) The argument needs the survivor of an all-dropped draw to be chosen evenly, too. If the join divided by $n$ in place
-# of the number alive, its expectation would be too small by a factor of nearly $1 - p$. That is why dropout multiplies by
-# $1/(1-p)$.
+# This holds for local draws, if the survivor of an all-dropped draw is chosen evenly. (A global draw gives $1/n$ as
+# well, where all columns meet.) If the join divided by $n$ in place of the number alive, its expectation would be too
+# small by a factor of nearly $1 - p$. That is why dropout multiplies by $1/(1-p)$.
 #
 # </details>
 #
-# **Your turn.** Write the weights of one draw; the cell below adds up all $2^n$ draws with their probabilities, as exact
-# fractions.
+# **Your turn.** Write the weights of one draw; the cell below adds up all $2^n$ draws with their probabilities, as
+# exact fractions.
 
 # %%
 def join_weights(alive):
@@ -441,14 +444,14 @@ assert f"{float(counts_at_all):.2f}" == "0.59"
 # The expectation is exact *at the join* only. Batch norm and ReLU come behind it, and the expectation of a ReLU is not
 # the ReLU of the expectation. So the whole network is not the average of its sub-networks.
 #
-# *Think first:* in which share of the mini-batches does column 1 of three count at all, at the end of one block?
+# *Think first:* in what share of the mini-batches does column 1 of three contribute to a block's last join?
 #
 # <details><summary>Answer</summary>
 #
 # In the global half it is chosen once in three times. In the local half the last join keeps it with probability $0.85$,
 # or as the survivor where all three would be dropped, $0.15^3 / 3$. Together
-# $\frac12 \cdot \frac13 + \frac12 \cdot 0.851 = 0.59$. (Our program *computes* it more often, in $\frac12 + \frac16$ of the batches: it runs all columns in a local
-# draw and drops their results afterwards.)
+# $\frac12 \cdot \frac13 + \frac12 \cdot 0.851 = 0.59$. (Our program *computes* it more often, in $\frac12 + \frac16$ of
+# the batches: it runs all columns in a local draw and drops their results afterwards.)
 #
 # </details>
 #
@@ -481,8 +484,8 @@ print(" convolutions in a row, equal to the last bit")
 # %% [markdown]
 # ## 1.8 Experiment: when depth hurts
 #
-# The paper's Table 4 is the reason for all this. *Think first:* plain networks of 5, 10, 20 and 40 layers are trained.
-# Which has the lowest training loss, which the lowest test error?
+# The paper's Table 4 compares plain networks with the columns of a fractal. *Think first:* plain networks of 5, 10, 20
+# and 40 layers are trained. Which has the lowest training loss, which the lowest test error?
 
 # %% jupyter={"source_hidden": true}
 depths = [f"{depth} layers" for depth in (5, 10, 20, 40)]
@@ -497,8 +500,8 @@ display(ledger.check("fractalnet", where="Table 4").grid(depths, sides))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# 20 layers have the lowest of both. The network of 40 layers is *worse*, and in training loss too, so it does not
-# overfit.
+# 20 layers have the lowest of both. The network of 40 layers is *worse*, in training loss too: its trouble is training,
+# not overfitting.
 #
 # </details>
 #
@@ -508,8 +511,8 @@ display(ledger.check("fractalnet", where="Table 4").grid(depths, sides))
 # Can we see it on a laptop? The images are 8x8 digits, the networks have five blocks of eight channels and three
 # poolings. All are trained for the same few steps: **plain** networks of depth 5, 10 and 20, each by itself; the
 # **fractal** of three columns, its paths always joined; the same fractal with **drop-path**. We look at the *training*
-# loss, because the question is whether depth can be trained. Batch norm alone may be enough at these depths: it can
-# come out either way.
+# loss, because the question is whether depth can be trained; batch norm takes the statistics of the images that the
+# loss is measured on. Batch norm alone may make these depths trainable: the experiment can come out either way.
 
 # %% jupyter={"source_hidden": true}
 COLUMNS, EPOCHS = (3, 3) if FAST else (4, 40)
@@ -610,11 +613,11 @@ assert min(alone) > max(joined_losses) and max(with_drop) < min(alone)
 print("cut out, column 1 is of little use; with drop-path it is of more, in every seed")
 
 # %% [markdown]
-# What this shows: at 20 layers and this little training, the plain network suffers, batch norm or not, and the
-# fractal of the same depth suffers much less. (The fractal has more parameters; the labels say how many.) What it does not show:
-# that depth is *good* for anything. Its column 1 is a network of depth 5, and such a net learns these digits well by itself; and
-# whether its short paths help by carrying the gradient, we have not measured. But the fractal is not simply that short
-# network: cut out, column 1 can do little, so the columns lean on each other.
+# What this shows: at 20 layers and this little training, the plain network suffers, batch norm or not, and the fractal
+# of the same depth suffers much less. (The fractal has more parameters; the labels say how many.) What it does not
+# show: that depth is *good* for anything: the plain network of depth 5 learns these digits, too. Nor does it show that
+# the fractal's short paths help because they carry the gradient; nobody has measured that here. But the fractal is not
+# simply its column 1, a network of depth 5: cut out, column 1 can do little, so the columns lean on each other.
 #
 # Seen once, FAST=False (40 epochs, a fourth column), on two cores of an x86 server CPU, November 2026: the plain
 # network of 20 layers caught up (training loss 0.0029 ± 0.0005), the one of 40 did not (1.04 ± 0.08), and the joined
@@ -622,11 +625,10 @@ print("cut out, column 1 is of little use; with drop-path it is of more, in ever
 #
 # ## 1.9 Experiment: drop-path, by test error
 #
-# Drop-path is a **regularizer**, so a training loss cannot judge it: above, it has more of it. The paper's evidence is
-# the *test* error, most of all without augmentation (Table 1, CIFAR-100: 35.34 to 28.20 %; with heavy augmentation it is no
-# help, 22.85 to 23.36 %). The paper adds
-# drop-path and **dropout** (0, 10, 20, 30 and 40 % from the first block to the last) together; our nets have no
-# dropout.
+# Drop-path is a **regularizer**, so a training loss cannot judge it: above, the net with drop-path has the higher one.
+# The paper's evidence is the *test* error, most of all without augmentation (Table 1, CIFAR-100: 35.34 to 28.20 %; with
+# heavy augmentation there is no gain, 22.85 to 23.36 %). The paper adds drop-path and **dropout** (0 % in the first
+# block, 10 more in each later one) together; our nets have no dropout.
 
 # %% jupyter={"source_hidden": true}
 kinds = {
@@ -643,9 +645,10 @@ sets = {
 display(ledger.check("fractalnet", where="Table 1, errors").grid(kinds, sets))
 
 # %% [markdown]
-# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, again and again.
-# Does drop-path lower the error on the test images, of the whole network, and of a column that is cut out? The control
-# is the plain network of 8 layers, trained by itself.
+# *Vote first.* Two blocks of three columns (8 layers) see **a hundred** digits, again and again. Does drop-path lower
+# the error on the test images, of the whole network, and of a column that is cut out? The control is the plain network
+# of 8 layers, trained by itself. Every network that is tested, whole or cut out, takes batch norm's statistics anew
+# from the hundred images.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 FEW, LONG = 100, (200 if FAST else 800)
@@ -693,18 +696,18 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 
 # %% [markdown]
 # What this shows: drop-path does what it is made for. Without it the columns lean on each other, and cut out they are
-# of little use. With it, in the stored run, the deepest column has on average fewer errors than the plain network of the same depth that was
-# trained by itself (three seeds, the closest nearly touch): the paper's most surprising claim. It stays a few points behind
-# the whole. What it does *not* show
-# is the paper's gain for the whole network: with and without drop-path, its errors lie within each other's spread.
-# Digits are not CIFAR-100, and we have no dropout.
+# of little use. With it, in the stored run, the deepest column has on average fewer errors than the plain network of
+# the same depth that was trained by itself (three seeds, the closest two nearly touch). In the paper's Table 4 a column
+# beats the plain network at 40 layers only, and ties with it at 20. Our column stays a few points behind the whole
+# network. What the experiment does *not* show is the paper's gain for the whole network: with and without drop-path,
+# its errors lie within each other's spread. Digits are not CIFAR-100, and we have no dropout.
 #
 # ## Questions for hour 1
 #
-# 1. (★★) A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $p_C$. What do short paths do
+# 1. (★★) A residual network of $n$ blocks has $2^n$ paths, a fractal block of $C$ columns $q_C$. What do short paths do
 #    for training in each of them, and what is different at the join?
-# 2. (★★) Drop-path's join is a mean over the living. What would dropout's way (divide by $n$, scale by $1/(1-p)$)
-#    change for a join of two inputs, when one is dropped?
+# 2. (★★) Drop-path's join is a mean over the inputs that are alive. What would dropout's way (divide by $n$, scale by
+#    $1/(1-p)$) change for a join of two inputs, when one is dropped?
 # 3. (★) Could 38.6 million be right, and the text of the paper incomplete? What would you have to know to decide?
 #
 # <details><summary>Answers for the facilitator</summary>
@@ -712,10 +715,10 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 # 1. In both, the gradient reaches early layers over few convolutions. A residual join is a sum with an identity: it can
 #    pass its input on unchanged, and its values can grow with depth. A mean does not grow, and each path has a
 #    convolution.
-# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, $1/1.7$ for the paper's $p$: the
-#    right expectation, but another size in each draw.
-# 3. The authors' own program, or the number of parameters of each layer. A program by others can share their reader's
-#    slip.
+# 2. The mean gives the survivor itself. Dropout's way gives it $\frac{1}{2(1-p)}$ times, $1/1.7$ for the paper's $p$:
+#    the right expectation, but another size in each draw.
+# 3. It could. The authors' own program would decide it, or their number of parameters for each layer. A program by
+#    somebody else would not: its author may have misread the paper, as we may have.
 #
 # </details>
 
@@ -728,9 +731,9 @@ print("cut out of the joined net a column is wrong on over 40 %; with drop-path 
 # memory. How much of it is needed? MEC (arXiv 1706.06873) needs about a third
 # of it for 3x3 filters with stride 1.
 #
-# Its notation: images $I$ of shape $i_n \times i_h \times i_w \times i_c$ (batch, height, width, channels; the channels
-# lie side by side in memory), a kernel $K$ of $k_h \times k_w \times i_c \times k_c$, strides $s_h$ and $s_w$, no padding
-# (pad the image before). The output has
+# Its notation: images $I$ of shape $i_n \times i_h \times i_w \times i_c$ (batch, height, width, channels; a pixel's
+# channels lie next to each other in memory), a kernel $K$ of $k_h \times k_w \times i_c \times k_c$, strides $s_h$ and
+# $s_w$, no padding (pad the image before). The output has
 #
 # $$o_h = \left\lfloor \frac{i_h - k_h}{s_h} \right\rfloor + 1, \qquad o_w = \left\lfloor \frac{i_w - k_w}{s_w} \right\rfloor + 1.$$
 #
@@ -757,8 +760,8 @@ course.expect(windows, mec.im2col(digit, (3, 3), (1, 1)))
 print(f"image {digit.shape} -> windows {windows.shape}: {windows.size} numbers from {digit.size}")
 
 # %% [markdown]
-# *Think first:* compare a window with the one below it. How many of its nine numbers does im2col write a second time, and
-# where do they lie in the two rows?
+# *Think first:* compare a window with the one below it. How many of its nine numbers does im2col write a second time,
+# and where do they lie in the two rows?
 
 # %% jupyter={"source_hidden": true}
 upper, lower = windows[0, 2, 2], windows[0, 3, 2]
@@ -770,8 +773,8 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Six, two of its three rows. In the order in which im2col writes them (row by row, channels innermost) they are **one run
-# of six numbers**, at the end of the upper window and at the start of the lower one.
+# Six, two of its three rows. In the order in which im2col writes them (row by row, channels innermost) they are **one
+# run of six numbers**, at the end of the upper window and at the start of the lower one.
 #
 # </details>
 #
@@ -783,7 +786,7 @@ print("lower window ", " " * 18 + "".join(f"{value:6.2f}" for value in lower))
 # $$L[n,\, w,\, :] \;=\; I[n,\; 0{:}i_h,\; s_w w : s_w w + k_w,\; 0{:}i_c] \text{ as one row}, \qquad
 #   L \text{ of shape } i_n \times o_w \times (i_h k_w i_c)$$
 #
-# **Your turn.** Make the strips. Nothing has been cut in the height.
+# **Your turn.** Make the strips. Each is cut out of the width alone; its height is the image's.
 
 # %%
 def lower_strips(x, k_w, s_w):
@@ -805,8 +808,8 @@ print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windo
 
 
 # %% [markdown]
-# A strip contains all windows of its output column, and the windows overlap in it. The window of output row $h$ begins at
-# image row $s_h h$. **Your turn.** At which place of the strip is that? It goes on for $k_h k_w i_c$ numbers.
+# A strip contains all windows of its output column, and the windows overlap in it. The window of output row $h$ begins
+# at image row $s_h h$. **Your turn.** At which place of the strip does it begin? It is $k_h k_w i_c$ numbers long.
 
 # %%
 def windows_of_row(L, h, kernel_shape, s_h):
@@ -864,10 +867,10 @@ plt.show()
 #   K_{(k_h k_w i_c) \times k_c}$$
 #
 # Algorithm 2 of the paper has two ways to do them. **Solution A**: for each $h$ one product over the whole batch. The
-# products are large, but their results lie in the order $h, n, w, c$, and a pass brings them into the order
-# $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and smaller
-# products, and nothing is reordered. As a second
-# source has it, the paper takes A where the output is narrow (up to about 100 on GPUs).
+# products are large, but their results lie in the order $h, n, w, c$, and one more pass brings them into the order
+# $n, h, w, c$. **Solution B**: for each image and each $h$ one product, written to its final place. These are more and
+# smaller products, and nothing is reordered. (Our sources are two independent programs that follow the paper; we did
+# not have its text. According to them, A is for narrow outputs, up to a width of about 100 on GPUs.)
 
 # %%
 def solution_a(x, K, s_h, s_w):
@@ -912,8 +915,8 @@ for i_h, i_w in ((7, 7), (9, 6)):
 print(f"{cases} convolutions: im2col, Solution A and Solution B are torch's conv2d")
 
 # %% [markdown]
-# *Think first:* the rows that are multiplied do not lie side by side: between the end of one and the start of the next
-# lies the rest of a strip. Must they be copied for BLAS, the library behind `@`?
+# *Think first:* the rows that are multiplied do not lie side by side: the rest of a strip lies between the end of one
+# and the start of the next. Must they be copied for BLAS, the library behind `@`?
 #
 # <details><summary>Answer</summary>
 #
@@ -972,7 +975,8 @@ for k, s in ((3, 1), (3, 2), (3, 3), (2, 3)):
 # $$i_n\, i_c\, o_w\, k_w\, (o_h k_h - i_h) \;=\; i_n\, i_c\, o_w\, k_w\, (i_h - k_h) \left( \frac{k_h}{s_h} - 1 \right)$$
 #
 # So in an image that is higher than the kernel, MEC saves if, and only if, the kernel is higher than the stride. (Where
-# the stride leaves a rest, a kernel that is not higher than the stride saves nothing either, and a higher one may not.)
+# the stride does not divide, a kernel that is not higher than the stride saves nothing either, and a higher one
+# sometimes saves nothing.)
 #
 # </details>
 
@@ -993,9 +997,9 @@ print(f"{checked} shapes, in {divides} of them the stride divides: the formulas 
 
 
 # %% [markdown]
-# Now on twelve layers of the sizes that networks of that time had, in 4-byte floats, one image. (The paper's benchmark
-# has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the array that is
-# really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
+# Now we take twelve layers of the sizes that networks of that time had, in 4-byte floats, with one image. (The paper's
+# benchmark has twelve layers too; we could not compare the lists.) The folded cells assert each formula against the
+# array that is really made, and against the **peak of the memory** during the convolution, as `tracemalloc` sees it.
 
 # %% jupyter={"source_hidden": true}
 def peak_bytes(convolution, *arguments):
@@ -1086,13 +1090,14 @@ plt.show()
 #
 # ## 2.5 Where it saves nothing
 #
-# *Think first:* most of the arithmetic of week 1's MobileNet is in 1x1 convolutions. What do the two matrices hold there?
+# *Think first:* most of the arithmetic of week 1's MobileNet is in 1x1 convolutions. What do the two matrices hold
+# there?
 #
 # <details><summary>Answer</summary>
 #
-# With stride 1, im2col's is a copy of the image. MEC's has the same numbers with height and width exchanged. Neither is needed, for
-# the image is a matrix already. Patch embeddings, where the stride equals the kernel, save nothing either: no windows
-# overlap.
+# With stride 1, im2col's is a copy of the image. MEC's has the same numbers with height and width exchanged. Neither
+# copy is needed: the image is such a matrix already. A convolution whose stride equals its kernel cuts the image into
+# patches. There MEC saves nothing either, because no windows overlap.
 #
 # </details>
 
@@ -1115,10 +1120,11 @@ for name, image, kernel, s in (
 # %% [markdown]
 # ## 2.6 Experiment: are fewer bytes less time?
 #
-# The paper reports that MEC is faster, too, since less memory is written and read. But its products are smaller, one for
-# each output row, and each of them reads the whole kernel again. *Vote first:* in how many of the twelve layers is MEC
-# ahead on your machine? `studylib.mec` has MEC and im2col in the same style, so that they differ in nothing else. torch's
-# `conv2d` may choose its own algorithm and layout. All on one core, the best of several runs. Nothing checks the times.
+# The paper reports that MEC is faster, too, since less memory is written and read. But its products are smaller, one
+# for each output row, and each of them reads the whole kernel again. *Vote first:* in how many of the twelve layers is
+# MEC ahead on your machine? `studylib.mec` has MEC and im2col in the same style, so that they differ only in the
+# lowering and the products. torch's `conv2d` may choose its own algorithm and layout. All on one core, the best of
+# several runs. No cell checks the times.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def best_time(call, *arguments):
@@ -1185,14 +1191,14 @@ print(f"{len(answers)} layers: three programs, one answer; MEC's buffer is small
 # One core, November 2026: MEC took 0.62 to 0.94 of im2col's time in seven layers (cv1 to cv4 and cv7 to cv9), 1.12 to
 # 1.37 of it in three, and 1.89 and 2.25 in cv6 and cv12, the two small maps with 512 filters. There a product of a few
 # rows reads a large $K$; whether that is the cause we have not measured. conv2d was ahead of MEC in all but cv7. On two
-# cores MEC was ahead in three layers only (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine.
-# The run stored above differs in several layers: such times depend on what else runs. `python -m benchmarks.mec` measures
+# cores MEC was ahead in three layers only (cv3, cv4, cv7) and took 1.58 to 2.23 of im2col's time in the other nine. The
+# run stored above differs in several layers: such times change from run to run. `python -m benchmarks.mec` measures
 # them again.
 #
 # </details>
 #
-# Of the paper, its example comes out. Its tables of times and memory are not in our ledger: we did not have the paper's
-# text, only two independent programs that follow it.
+# The paper's example comes out. Its tables of times and memory are not in our ledger: we did not have the paper's text
+# (section 2.3).
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("mec", where="Figure 2", show=["numbers in the lowered matrix"]))
@@ -1248,10 +1254,10 @@ for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two ar
 #
 # </details>
 #
-# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends at most once, at $-b_j / w_j$,
-# so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your turn.** With $2^k$
-# units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of them change the
-# slope?
+# Now **one** layer of $n$ units, $g(x) = c + \sum_j a_j \max(w_j x + b_j, 0)$. Each unit bends at most once, at
+# $-b_j / w_j$, so $g$ has at most $n + 1$ pieces. To have $2^k$ of them it needs at least $2^k - 1$ units. **Your
+# turn.** With $2^k$ units, $\max(x - j / 2^k, 0)$ for $j = 0, 1, 2, \ldots$, it can be done. By how much must each of
+# them change the slope?
 
 # %%
 def slopes(k):
@@ -1291,8 +1297,9 @@ plt.show()
 # "At least $2^k - 1$" is about being *equal*. Is a smaller network perhaps nearly right? Look only at whether the value
 # lies above or below $\frac{1}{2}$, at the $2^k + 1$ points $0, 2^{-k}, 2 \cdot 2^{-k}, \ldots, 1$. There the deep
 # network is 0, 1, 0, 1, ... A straight piece crosses the height $\frac{1}{2}$ at most once. So a function of $m$ pieces
-# changes sides at most $m$ times, and gets at least $\lceil (2^k - m) / 2 \rceil$ points wrong; the folded cell tries
-# all patterns.
+# changes sides at most $m$ times; the deep network changes sides $2^k$ times. A wrong point removes at most two
+# changes, so at least $\lceil (2^k - m) / 2 \rceil$ points are wrong. For one layer of $n$ units $m$ is at most
+# $n + 1$. The folded cell tries all patterns for $k = 5$.
 
 # %% jupyter={"source_hidden": true}
 def fewest_mistakes(k, m):
@@ -1318,13 +1325,13 @@ for units in (1, 7, 15, 23, 31):
     print(f"one layer of {units:2d} units: at least {wrong:2d} of {2**k + 1} points on the wrong side")
 
 # %% [markdown]
-# With half the units that it would need, one layer is wrong on at least about a quarter of the points, wherever it puts its bends.
-# What this shows: there are functions for which depth saves exponentially many units. What it does not show: that the
-# functions we want to learn are of this kind, or that training finds such weights.
+# With half the units that it would need, one layer is wrong on at least about a quarter of the points, wherever it puts
+# its bends. What this shows: there are functions for which depth saves exponentially many units. What it does not show:
+# that the functions we want to learn are of this kind, or that training finds such weights.
 #
 # ## Questions for hour 2
 #
-# 1. (★★) MEC lowers the width and keeps the height. When would the other way round be better? And both at once?
+# 1. (★★) MEC lowers the width and keeps the height. When would the other way round be better? And what if we keep both?
 # 2. (★) Which of Solution A and B do you take for one image on eight cores, which for a batch of 32?
 # 3. (★★) In training, the gradient with respect to the weights needs the windows as well. Does $L$ serve for it?
 # 4. (★★★) Would gradient descent find the tent maps? Bet first, then try five layers of two units.
@@ -1332,12 +1339,13 @@ for units in (1, 7, 15, 23, 31):
 # <details><summary>Answers for the facilitator</summary>
 #
 # 1. Where the kernel overlaps more across than down, that is $k_w / s_w > k_h / s_h$, and the memory order is changed
-#    to suit. Both at once is the image itself: a convolution without a buffer, of $k_h$ times as many products that are
-#    a $k_h$-th as deep.
+#    to suit. Whoever keeps both needs no buffer, but $k_h$ times as many products, each a sum over a $k_h$-th of the
+#    terms.
 # 2. For one image A and B do the same products, one for each output row. They are independent, so each core can do
-#    some. For a batch of 32, A's products are 32 times as large; where the output is wide, B's are large enough.
-# 3. Yes. $\partial \ell / \partial K = \sum_h (\text{windows of row } h)^\top\, \partial \ell / \partial O_h$, with the
-#    same views of $L$.
+#    some. For a batch of 32, A's products are 32 times as large: take A where the output is narrow. Where it is wide,
+#    B's are large enough.
+# 3. Yes, with the same views of $L$: for each output row $h$, multiply the transposed windows by
+#    $\partial \ell / \partial O_h$. The sum over $h$ is $\partial \ell / \partial K$.
 # 4. Hardly ever from a random start: a small change of an inner unit moves all outer bends at once. That is a guess
 #    until somebody has tried it with several seeds.
 #
@@ -1348,7 +1356,7 @@ for units in (1, 7, 15, 23, 31):
 #
 # ## 3.1 A matrix product, read by read
 #
-# Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that one would write: each
+# Both lowerings end in a matrix product, $c_{ij} = \sum_k a_{ik} b_{kj}$. The first kernel that comes to mind: each
 # thread computes one element, and threads that are neighbours in $x$ compute neighbours in a row of $c$. A card has a
 # memory of its own, so the matrices are copied to it and the result is copied back:
 
@@ -1380,8 +1388,8 @@ assert np.abs(out - a.astype(float) @ b).max() < 1e-4
 # <details><summary>Answer</summary>
 #
 # Three matrices of $4 n^2$ bytes cross, for $n^3$ multiply-adds: $n / 12$ a byte, so the copies matter less the larger
-# the matrices are. `vector_add` does one addition for 12 bytes, whatever its length: it is not worth the way. Therefore a
-# network's weights and activations stay on the card from layer to layer.
+# the matrices are. `vector_add` does one addition for 12 bytes, whatever its length: it is not worth the copies. That
+# is why a network's weights and activations stay on the card from layer to layer.
 #
 # </details>
 #
@@ -1395,10 +1403,10 @@ naive
 
 
 # %% [markdown]
-# A single request is cheap. A warp is two rows of sixteen threads: of $b$ it needs sixteen neighbours, two sectors of 32 bytes; of
-# $a$ two numbers, each for sixteen threads at once, two sectors as well. What is wrong is how *many* reads there are.
-# Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same ones again: each
-# number of $a$ is read by the 64 threads of its row.
+# A single request is cheap. A warp is two rows of sixteen threads: it needs sixteen neighbours of $b$, two sectors of
+# 32 bytes, and two numbers of $a$, each for sixteen threads at once, two sectors as well. What is wrong is how *many*
+# reads there are. Each thread reads two numbers for each multiply-add, 128 in all, and its neighbours read the same
+# ones again: each number of $a$ is read by the 64 threads of its row.
 #
 # ## 3.2 The same product through tiles
 #
@@ -1408,8 +1416,8 @@ naive
 #
 # $$c_{IJ} = \sum_{P} a_{IP}\, b_{PJ} \qquad \text{with tiles in place of numbers.}$$
 #
-# **Your turn.** In each step every thread brings one number of each tile, and adds sixteen products. Where must it wait,
-# and for whom?
+# **Your turn.** In each step every thread brings one number of each tile, and adds sixteen products. Where must it
+# wait, and for whom?
 
 # %%
 @cuda.jit
@@ -1469,10 +1477,11 @@ assert sectors(naive, "load") == 8 * sectors(tiled, "load")
 
 
 # %% [markdown]
-# Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are only eight times
-# fewer sectors: a request of the naive kernel touches two, one that fills a tile touches four. In exchange there are many passes
-# through shared memory, and they are cheap only without bank conflicts (week 2). Here a warp reads `left[y, j]`, two
-# words for all, and `right[j, x]`, sixteen words in sixteen banks: one pass each.
+# The first barrier waits until both tiles are complete; the second until every thread has read them, because the next
+# step overwrites them. Sixteen threads use each number that comes in, so there are sixteen times fewer reads. There are
+# only eight times fewer sectors: a request of the naive kernel touches two, one that fills a tile touches four. In
+# exchange there are many passes through shared memory, and they are cheap only without bank conflicts (week 2). Here a
+# warp reads `left[y, j]`, two words for all, and `right[j, x]`, sixteen words in sixteen banks: one pass each.
 #
 # *Think first:* somebody stores the right tile turned, `right[x, y]`, and reads `right[x, j]`. The result is the same.
 # How many passes does a warp's read take?
@@ -1513,18 +1522,18 @@ display(turned.plot(inner))
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Eight: sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source, and
-# they are not times.)
+# Eight: sixteen words that lie sixteen apart share two banks, eight to each. (These counts are exact for the source,
+# and they are not times.)
 #
 # </details>
 #
-# A tile of side $T$ leaves $2 \cdot 64 / T$ reads a thread. Why not a larger one? The appendix asks NVIDIA's compiler.
+# Tiles of side $T$ leave $2 \cdot 64 / T$ reads a thread. Why not larger ones? The appendix asks NVIDIA's compiler.
 #
 # ## 3.3 Lowering on the GPU
 #
-# Lowering computes nothing. All that counts is how it reads and writes. The obvious program gives each *window* a thread,
-# which copies its numbers one after the other, as on a CPU. **Your turn.** Give each *number* a thread, in the order in
-# which the numbers are written. (One channel, 3x3 windows as rows of nine.)
+# Lowering computes nothing. All that counts is how it reads and writes. The obvious program gives each *window* a
+# thread, which copies its numbers one after the other, as on a CPU. **Your turn.** Give each *number* a thread, in the
+# order in which the numbers are written. (One channel, 3x3 windows as rows of nine.)
 
 # %%
 @cuda.jit
@@ -1593,7 +1602,8 @@ plt.show()
 # thread. In the second kernel they write next to each other.
 #
 # *Think first:* MEC's matrix for 3x3 windows has about a third of the numbers. Does its lowering move a third of the
-# sectors, and does the product behind it read less? The exercises' solutions, counted on 18 x 18 pixels with 8 channels:
+# sectors, and does the product behind it read less? The exercises' solutions, counted on 18 x 18 pixels with 8
+# channels:
 
 # %% jupyter={"source_hidden": true}
 SIDE, CH, SIZE, OUT = 18, 8, 3, 16
@@ -1642,8 +1652,8 @@ assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
 # <details><summary>Answer</summary>
 #
 # The lowering moves about a third of the sectors. The product reads just as often: each window is read whole, wherever
-# it lies. But it reads from a smaller buffer, so more of it can stay in the cache, and a larger batch fits into the card.
-# How much time that is worth, only a card can say.
+# it lies. But it reads from a smaller buffer, so more of it can stay in the cache, and a larger batch fits into the
+# card. How much time that is worth, only a card can say.
 #
 # </details>
 #
@@ -1652,8 +1662,8 @@ assert on_strips.global_reads_per_thread == on_columns.global_reads_per_thread
 # `exercises/03_fractal_mec/mec_lower.py` (20 minutes) is MEC's lowering: one number for each thread, channels
 # innermost. Its card says what to compute, a plan, and how much traffic it may use. Open the file next to this
 # notebook, write, save, and run the cell. If you are stuck, run `study hint mec_lower` in a terminal. What you do not
-# finish goes home, as do `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20), `mec_conv`
-# (30, the hardest of the week) and `mean_join` (15). The appendix has what they need.
+# finish is for home, as are `matmul_tiled` (30 minutes: section 3.2 for matrices of any size), `im2col` (20),
+# `mec_conv` (30, the hardest of the week) and `mean_join` (15). The appendix has what they need.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mec_lower")
@@ -1689,9 +1699,9 @@ Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.
 #
 # ## A.1 How large should a tile be?
 #
-# A tile of side $T$ takes $2 \cdot 4\,T^2$ bytes of shared memory and $T^2$ threads. Registers and shared memory decide
-# how many blocks a multiprocessor holds at a time. How full of threads it is then is its **occupancy** (week 2).
-# NVIDIA's compiler says what a kernel needs, and it runs without a GPU.
+# Two tiles of side $T$ take $2 \cdot 4\,T^2$ bytes of shared memory, and the block has $T^2$ threads. Registers and
+# shared memory decide how many blocks a multiprocessor holds at a time. Its **occupancy** (week 2) says how full of
+# threads it then is. NVIDIA's compiler says what a kernel needs, and it runs without a GPU.
 
 # %% jupyter={"source_hidden": true}
 def tiled_by(T):
@@ -1748,12 +1758,13 @@ for T, needs in compiled.items():
 print("no register spilled, no double precision by accident")
 
 # %% [markdown]
-# The tile of 4 is bad twice. Its sixteen threads fill half a warp, so a request brings in less, and all of them
+# The tile of 4 has two faults. Its sixteen threads fill half a warp, so a request brings in less, and all of them
 # together touch as many sectors as the naive kernel's. And a multiprocessor reaches its limit of blocks before it is
-# full of threads. By these counts 32 is better than 16, but then all threads of
-# a block of 1024 wait at each barrier, and what that costs only a card can say. Beyond 32 the way is closed, because a block may have 1024 threads. Fast libraries go on by giving
-# each thread several elements of $c$, in registers, and by the tensor cores. CS179's labs 5 and 6 (2019) leave such
-# products to them: they build a dense and a convolutional network for MNIST from calls of cuBLAS and cuDNN.
+# full of threads. By these counts 32 is better than 16, but then all threads of a block of 1024 wait at each barrier,
+# and what that costs only a card can say. A side beyond 32 is not allowed, because a block has at most 1024 threads.
+# Fast libraries give each thread several elements of $c$, in registers, and use the tensor cores. CS179's labs 5 and 6
+# (2019) leave such products to them: they build a dense and a convolutional network for MNIST from calls of cuBLAS and
+# cuDNN.
 #
 # ## A.2 A product of any size
 #
@@ -1780,8 +1791,8 @@ studylib.check("mec_conv")
 # %% [markdown]
 # ## A.4 The join in one pass
 #
-# Back to FractalNet. A framework that has no operator for "the mean of the living" takes several: add, add, divide.
-# Each of them is a kernel of its own, which reads everything and writes everything.
+# Back to FractalNet. A framework that has no operator for the mean of the inputs that are alive takes several: add,
+# add, divide. Each of them is a kernel of its own, which reads everything and writes everything.
 
 # %% jupyter={"source_hidden": true}
 @cuda.jit
@@ -1818,8 +1829,8 @@ print(f"one kernel:    {sectors(fused):,} sectors, the flags of the living inclu
 assert sectors(fused) < 0.7 * chain_sectors
 
 # %% [markdown]
-# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp ask the same flag, so
-# the branch does not divide them. `mean_join` is yours to write.
+# The one kernel reads each living path once, and a dropped one not at all: all threads of a warp read the same flag, so
+# the warp does not diverge. `mean_join` is yours to write.
 
 # %% tags=["nbval-ignore-output"]
 studylib.check("mean_join")
