@@ -1572,7 +1572,7 @@ for name, report in (("tiled", tiled), ("turned", turned)):
 assert max(access.passes_per_request or 0 for access in tiled.accesses) == 1
 assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 
-# %%
+# %% jupyter={"source_hidden": true}
 inner = max(access.line for access in turned.accesses if access.space == "shared")
 fig = turned.plot(inner)
 plots.alt(
