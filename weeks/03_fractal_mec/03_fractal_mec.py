@@ -589,6 +589,7 @@ for name in designs:
 for name, values in losses.items():
     print(f"{name:27s} training loss {Summary(tuple(values))}")
 
+
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 def draw_seeds(results):
     """A dot for each seed, a bar at the mean. Blue: plain nets; red: joined fractals; green: with drop-path."""
