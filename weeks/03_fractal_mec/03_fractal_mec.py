@@ -62,6 +62,7 @@ from studylib import course, data, gpu, kernels, ledger, mec, nets, plots
 from studylib.costs import count
 from studylib.nets.fractalnet import LOCAL_DROP, ConvNormReLU, FractalBlock, join
 from studylib.training import Summary, accuracy, fit, over_seeds
+from studylib.words import counted
 
 plots.use_style()
 torch.set_num_threads(1)  # small networks lose more by waiting for a second core than they gain
@@ -196,7 +197,8 @@ for columns in (1, 2, 3, 4, 5):  # by brute force: every path of the drawn graph
     depth = max(sum(node[0] == "conv" for node in path) for path in paths)
     convolutions = sum(node[0] == "conv" for node in graph)
     course.expect(counts(columns), (depth, convolutions, len(paths)))
-    print(f"{columns} columns: depth {depth:2d}, {convolutions:2d} convolutions, {len(paths):3d} paths")
+    sizes = counted(convolutions, "convolution"), counted(len(paths), "path")
+    print(f"{counted(columns, 'column')}: depth {depth}, {', '.join(sizes)}")
 
 # %% [markdown]
 # <details><summary>Why the three rules hold</summary>
@@ -307,10 +309,12 @@ def block_weights(C, M, N):
 
 
 # %%
+with torch.device("meta"):  # shapes only; first M and N that differ
+    course.expect(block_weights(3, 2, 8), count(FractalBlock(2, 8, 3), (2, 8, 8)).weights)
 M = N = 64
 S = 32
 for C in (1, 2, 3, 4):
-    with torch.device("meta"):  # shapes only
+    with torch.device("meta"):
         cost = count(FractalBlock(M, N, C), (M, S, S))
     course.expect(block_weights(C, M, N), cost.weights)
     print(
@@ -340,24 +344,30 @@ print("parameters, multiply-adds, activations: the formulas hold for the paper's
 #
 # Table 3 varies the columns, on CIFAR-100 with heavy augmentation (written CIFAR-100++). All of its parameter counts
 # come out; its errors are *quoted*, we do not compute them. Table 1, the main results, prints two counts: 22.9M for 40
-# layers, whose filters we do not know, and 38.6M for 20 layers, which does **not** come out. *Think first,* before you
-# read the second table's remarks: 38.6M is more than we count. The description fixes our count: seven convolutions a
-# block, three of which read the block's input. Which slip in counting would give more?
+# layers, whose filters we do not know, and 38.6M for 20 layers, which does **not** come out. *Think first:* 38.6M is
+# more than we count. The description fixes our count: seven convolutions a block, three of which read the block's
+# input. Which slip in counting would give more?
 
 # %% jupyter={"source_hidden": true}
 display(ledger.check("fractalnet", where="Table 3", show=["5 columns"]))
-display(ledger.check("fractalnet", where="Table 1, parameters", show=["20 layers"]))
+with torch.device("meta"):
+    cost = count(nets.fractalnet(columns=3), (3, 32, 32))
+print(f"Table 1, 20 layers: printed 38.6M, counted {cost.params / 1e6:.1f}M")
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# We found one that comes near, the table's last row: all seven convolutions read as many channels as they write. For
-# all but the last block that is too many, since the input has half the channels (or three). Near is not equal, so the
-# row stays in the ledger: does not reproduce, reason unknown. The number matters, because DenseNet's Table 2 repeats
-# it.
+# We found one that comes near, the last row of the table below: all seven convolutions read as many channels as they
+# write. For all but the last block that is too many, since the input has half the channels (or three). Near is not
+# equal, so the row stays in the ledger: does not reproduce, reason unknown. The number matters, because DenseNet's
+# Table 2 repeats it.
 #
 # </details>
-#
+
+# %% jupyter={"source_hidden": true}
+display(ledger.check("fractalnet", where="Table 1, parameters", show=["20 layers"]))
+
+# %% [markdown]
 # ## 1.6 Drop-path
 #
 # With many paths, a deep path may only learn to correct the short ones. **Drop-path** trains them apart, by leaving
@@ -579,22 +589,36 @@ for name in designs:
 for name, values in losses.items():
     print(f"{name:27s} training loss {Summary(tuple(values))}")
 
+
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
-fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-for row, (name, values) in enumerate(losses.items()):
-    colour = plots.BLUE if "plain" in name else plots.RED if "joined" in name else plots.GREEN
-    ax.plot(values, [row] * 3, "o", color=colour, alpha=0.7, mec="white", ms=8)
-    ax.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, lw=2.5)
-labels = [f"{name}: {parameters[name] / 1e3:.0f} k parameters" if name in parameters else name for name in losses]
-ax.set_yticks(range(len(losses)), labels)
-ax.invert_yaxis()
-ax.set(
-    xscale="log",
-    xlabel="cross-entropy on 200 training images, natural logarithm (chance: 2.3)",
-)
-plots.title(fig, f"After {EPOCHS} epochs the joined fractal has less loss than the plain net as deep")
+def draw_seeds(results):
+    """A dot for each seed, a bar at the mean. Blue: plain nets; red: joined fractals; green: with drop-path."""
+    fig, ax = plt.subplots(figsize=(8, 0.4 * len(results)), layout="constrained")
+    for row, (name, values) in enumerate(results.items()):
+        colour = plots.BLUE if "plain" in name else plots.RED if "joined" in name else plots.GREEN
+        ax.plot(values, [row] * len(values), "o", color=colour, alpha=0.7, mec="white", ms=8)
+        ax.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, lw=2.5)
+    ax.set_yticks(range(len(results)), results)
+    ax.invert_yaxis()
+    ax.grid(axis="x", alpha=0.25)
+    return fig, ax
+
+
+labelled = {
+    f"{name}: {parameters[name] / 1e3:.0f} k parameters" if name in parameters else name: values
+    for name, values in losses.items()
+}
+fig, ax = draw_seeds(labelled)
+ax.set(xscale="log", xlabel="cross-entropy on 200 training images, natural logarithm (chance: 2.3)")
 ax.xaxis.set_major_formatter("{x:g}")
-ax.grid(axis="x", alpha=0.25)
+plots.title(fig, f"After {EPOCHS} epochs the joined fractal has less loss than the plain net as deep")
+plots.alt(
+    fig,
+    f"Training loss of {len(losses)} nets, a dot for each of three seeds, logarithmic axis. "
+    f"{'Of the plain nets the one of 20 layers has the greatest loss. ' if FAST else ''}"
+    "The joined fractal has less loss than the plain net of the same depth. Its column 1, cut out, has more than the "
+    "whole; with drop-path column 1 has less than without.",
+)
 plt.show()
 
 # %% jupyter={"source_hidden": true}
@@ -684,7 +708,15 @@ for name in ("plain", "joined", "drop-path"):
             errors.setdefault(f"{name}: column {n} alone", []).append(test_error(net.column(n)))
 for name, values in errors.items():
     print(f"{name:27s} test error {Summary(tuple(values), '%')}")
-plots.seeds(errors, "Cut out, columns 1 and 3 fail without drop-path and work with it", "test error, % (chance: 90)")
+fig, ax = draw_seeds(errors)
+ax.set(xlabel="test error, % (chance: 90)")
+plots.title(fig, "Cut out, columns 1 and 3 fail without drop-path and work with it")
+plots.alt(
+    fig,
+    f"Test error of {len(errors)} nets, a dot for each of three seeds. Cut out of the joined net, columns 1 and 3 are "
+    "wrong on over 40 percent of the images; with drop-path their errors lie near those of the plain and the whole net.",
+)
+plt.show()
 
 # %% jupyter={"source_hidden": true}
 for n in (1, 3):
@@ -757,6 +789,8 @@ def im2col(x, k_h, k_w, s_h, s_w):
 digit = digits.train_x[1, 0, :7, :7].double().numpy()[None, :, :, None]  # the paper's example: 7x7
 windows = im2col(digit, 3, 3, 1, 1)
 course.expect(windows, mec.im2col(digit, (3, 3), (1, 1)))
+colours = np.arange(2 * 7 * 9 * 3.0).reshape(2, 7, 9, 3)  # two images of three channels
+course.expect(im2col(colours, 3, 2, 2, 3), mec.im2col(colours, (3, 2), (2, 3)))
 print(f"image {digit.shape} -> windows {windows.shape}: {windows.size} numbers from {digit.size}")
 
 # %% [markdown]
@@ -804,6 +838,7 @@ def lower_strips(x, k_w, s_w):
 # %%
 L = lower_strips(digit, 3, 1)
 course.expect(L, mec.lower(digit, 3, 1))
+course.expect(lower_strips(colours, 2, 3), mec.lower(colours, 2, 3))
 print(f"image {digit.shape} -> strips {L.shape}: {L.size} numbers, im2col {windows.size}")
 
 
@@ -825,6 +860,9 @@ def windows_of_row(L, h, kernel_shape, s_h):
 # %%
 for h in range(5):
     course.expect(windows_of_row(L, h, (3, 3, 1, 1), 1), windows[:, h])
+L_colours = mec.lower(colours, 2, 3)
+for h in range(3):  # three channels, a kernel of 3 x 2, stride 2
+    course.expect(windows_of_row(L_colours, h, (3, 2, 3, 1), 2), im2col(colours, 3, 2, 2, 3)[:, h])
 print("each of im2col's windows lies in a strip")
 
 # %% jupyter={"source_hidden": true} tags=["figure-lowering"]
@@ -1081,6 +1119,13 @@ axes[1].set(xlabel="stride", ylabel="im2col / MEC", yscale="log", title="... whi
 axes[1].set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
 axes[1].minorticks_off()
 axes[1].legend(fontsize=8, title="kernel")
+assert all(image < small < large for image, small, large in zip(image_mb, small_mb, large_mb))
+plots.alt(
+    fig,
+    "Left: buffers of twelve layers on a logarithmic axis: MEC's lies between the image and im2col's in each. Right: "
+    "im2col's buffer over MEC's against the stride, for four kernels: it falls with the stride, and is above 1 only "
+    "where the kernel is larger than the stride.",
+)
 plt.show()
 
 # %% [markdown]
@@ -1172,6 +1217,12 @@ ax.set(
     title=f"One core: MEC is more than 5 % ahead in {ahead} of 12 layers, behind in {behind}",
 )
 ax.legend()
+plots.alt(
+    fig,
+    "Twelve layers, two bars each: the time of MEC and of torch's conv2d on one core, with im2col's as 1. MEC's bars "
+    f"end between {relative[:, 0].min():.1f} and {relative[:, 0].max():.1f}, more than 5 percent below im2col's line in "
+    f"{ahead} layers and above it in {behind}; conv2d's between {own.min():.1f} and {own.max():.1f}.",
+)
 plt.show()
 
 # %% jupyter={"source_hidden": true}
@@ -1243,7 +1294,7 @@ def pieces(y):
 for k in (1, 2, 3, 6, 8, 12):  # every bend is on the grid, and powers of two are exact
     grid = np.arange(2 ** (k + 3) + 1) / 2 ** (k + 3)
     assert pieces(deep(grid, k)) == 2**k
-    print(f"{k:2d} layers, {2 * k:2d} units: {pieces(deep(grid, k)):5d} pieces")
+    print(f"{counted(k, 'layer'):>9s}, {2 * k:2d} units: {pieces(deep(grid, k)):5d} pieces")
 
 
 # %% [markdown]
@@ -1276,20 +1327,28 @@ for k in (1, 3, 6, 8):
     grid = np.arange(2 ** (k + 3) + 1) / 2 ** (k + 3)
     bends = np.arange(2**k) / 2**k
     course.expect(relu(grid[:, None] - bends) @ slopes(k), deep(grid, k))
-    print(f"k = {k}: {2 * k:2d} units in {k} layers, or {2**k:3d} units in one")
+    print(f"k = {k}: {2 * k:2d} units in {counted(k, 'layer')}, or {2**k:3d} units in one")
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(8.6, 2.7), layout="constrained", width_ratios=[1, 1, 1.2])
 grid = np.arange(2**10 + 1) / 2**10
 for ax, k in zip(axes, (2, 5)):
     ax.plot(grid, deep(grid, k), lw=1.2)
-    ax.set(xlabel="x", title=f"{k} layers, {2 * k} units", ylim=(-0.05, 1.05))
+    ax.set(xlabel="x", ylim=(-0.05, 1.05))
+axes[0].set_title("Twice: 4 pieces")
+axes[1].set_title("Five times: 32 pieces")
 axes[0].set_ylabel("t applied k times to x")
 ks = np.arange(1, 13)
-axes[2].semilogy(2 * ks, 2.0**ks, "o-", label="tent map k times: 2^k", base=2)
-axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", label="one layer of 2k: at most 2k + 1", base=2)
-axes[2].set(xlabel="units", ylabel="pieces", title="Depth multiplies")
-axes[2].legend(fontsize=8)
+axes[2].semilogy(2 * ks, 2.0**ks, "o-", color=plots.BLUE, ms=4, base=2)
+axes[2].semilogy(2 * ks, 2 * ks + 1, "s-", color=plots.ORANGE, ms=4, base=2)
+axes[2].text(14, 2**9, "tent map: $2^k$", ha="right", fontsize=8)
+axes[2].text(25, 2**2.3, "one layer: at most $2k + 1$", ha="right", fontsize=8)
+axes[2].set(xlabel="units, $2k$", ylabel="pieces", title="Depth multiplies", ylim=(1.5, 2**14))
+plots.alt(
+    fig,
+    "Left: the tent map applied twice, two tents. Middle: five times, sixteen tents. Right: straight pieces against "
+    "units, logarithmic: the deep net's double with every two units, the bound for one layer grows by two.",
+)
 plt.show()
 
 
@@ -1514,9 +1573,15 @@ for name, report in (("tiled", tiled), ("turned", turned)):
 assert max(access.passes_per_request or 0 for access in tiled.accesses) == 1
 assert max(access.passes_per_request or 0 for access in turned.accesses) == 8
 
-# %%
+# %% jupyter={"source_hidden": true}
 inner = max(access.line for access in turned.accesses if access.space == "shared")
-display(turned.plot(inner))
+fig = turned.plot(inner)
+plots.alt(
+    fig,
+    "Two reads of one warp, on a map of the 32 banks. Of the left tile it reads two words, in banks 0 and 16. Of the "
+    "turned right tile it reads sixteen: eight below each other in bank 0, and eight in bank 16.",
+)
+display(fig)
 
 
 # %% [markdown]
@@ -1825,7 +1890,7 @@ assert np.abs(fused_mean - mean_).max() < 1e-6
 assert np.abs(mean_ - paths[[0, 2, 3]].mean(0)).max() < 1e-6
 chain_sectors = sum(sectors(report) for report in chain)
 print(f"three kernels: {chain_sectors:,} sectors, two arrays in between written and read again")
-print(f"one kernel:    {sectors(fused):,} sectors, the flags of the living included")
+print(f"one kernel:    {sectors(fused):,} sectors, the flags included")
 assert sectors(fused) < 0.7 * chain_sectors
 
 # %% [markdown]
