@@ -8,7 +8,7 @@
 # - say what the same steps do to a small network for ImageNet that nobody retrains;
 # - split a matrix into a low-rank and a sparse part, with and without looking at the layer's inputs;
 # - derive the best binary weights, and count in bits what XNOR-Net computes and saves;
-# - multiply with compressed weights on a GPU: relative indices, popcount, low rank plus sparse.
+# - multiply with compressed weights on a GPU: gaps, popcount, low rank plus sparse.
 #
 # Every number below is printed or asserted by a cell, unless it is marked as quoted from a paper or as seen once. Where
 # a paper's printed number does not come out, the table says so.
@@ -84,10 +84,10 @@ course.sheet(".")
 #
 # ## 1.1 A layer that is pruned and shared
 #
-# AlexNet takes 240 MB (quoted, Table 1): too much for an app to download, and too much to keep on a chip. The second is
-# worse. In a 45 nm process an addition of floats takes 0.9 pJ. A read of 32 bits takes 5 pJ from memory on the chip and
-# 640 pJ from DRAM (quoted, section 1 of arXiv 1510.00149). A network with a billion connections that looks at 20 images
-# a second and reads each weight once an image takes
+# AlexNet takes 240 MB (quoted, Table 1): too much for an app to download, and too much to keep on a chip. So every
+# weight comes from memory outside of it, and that costs energy. In a 45 nm process an addition of floats takes 0.9 pJ.
+# A read of 32 bits takes 5 pJ from memory on the chip and 640 pJ from DRAM (quoted, section 1 of arXiv 1510.00149). A
+# network with a billion connections that looks at 20 images a second and reads each weight once an image takes
 
 # %% jupyter={"source_hidden": true}
 watts = 20 * 10**9 * 640e-12
@@ -95,8 +95,8 @@ assert math.isclose(watts, 12.8)  # as printed
 print(f"{watts:.1f} W for its reads of DRAM alone, and {20 * 10**9 * 5e-12:.1f} W from memory on the chip")
 
 # %% [markdown]
-# So Deep Compression makes a trained network small enough to stay on the chip, in three stages. The factors count from
-# the first box:
+# Deep Compression aims at a trained network that is small enough to stay on the chip. It has three stages. Each factor
+# compares with the trained network:
 
 # %% jupyter={"source_hidden": true}
 stages = ["train", "prune, retrain -> 9x to 13x", "share, retrain -> 27x to 31x", "Huffman -> 35x to 49x", "file"]
@@ -162,7 +162,7 @@ course.expect(layer.codebook.grad, by_hand, within=1e-12)
 # %% [markdown]
 # ## 1.2 Where the bits go
 #
-# Of the $n$ weights of a layer a share $p$ is kept. Each is stored with $b_w$ bits for its index and $b_g$ for its
+# A layer keeps the fraction $p$ of its $n$ weights. Each is stored with $b_w$ bits for its index and $b_g$ for its
 # **gap**, the number of zeros before it. The codebook has $2^{b_w}$ floats. Before, there were 32 bits for each weight.
 # So
 #
@@ -173,7 +173,7 @@ course.expect(layer.codebook.grad, by_hand, within=1e-12)
 #
 # <details><summary>Answer</summary>
 #
-# Those of the **fillers**. Five bits count 31 zeros. Where more zeros follow each other, an entry is stored that is no
+# Most likely those of the **fillers**. Five bits count up to 31 zeros. A longer run needs an extra entry that is no
 # weight, only a zero to jump to. It costs 11 bits like any other.
 #
 # </details>
@@ -203,8 +203,8 @@ kept = int(some.count_nonzero()) / some.numel()
 course.expect(rate_pq(10**6, kept, 5, 4), compression.store(some, 5, 4).rate_pq, within=2e-4)
 
 # %% [markdown]
-# The printed shares are rounded to whole percents and the printed rates to tenths, so each stands for an interval. Here
-# are the formula's and the paper's for all layers of Tables 2 to 5 that keep at most 12 percent:
+# The printed fractions are rounded to whole percents and the printed rates to tenths, so each stands for an interval.
+# Here are the formula's rates and the paper's for all layers of Tables 2 to 5 that keep at most 12 percent:
 
 # %% jupyter={"source_hidden": true}
 sparse_rows = {  # of Tables 2 to 5: weights, kept percent, bits of an index and of a gap, printed rate in percent
@@ -259,16 +259,16 @@ for name, row in sparse_rows.items():
     print(f"{name:19s} kept {row[1]:2d} %: {share:4.2f} fillers for each weight")
 
 # %% [markdown]
-# In the layers of AlexNet and VGG-16 there is more than a quarter of a filler for each weight. Three of their four
-# printed rates lie *below* the orange interval; that of LeNet-300-100's `ip2` lies above it. So the zeros of these
-# layers do not fall independently, or the paper counts in another way: it has no column for fillers.
+# By the formula, the four layers of AlexNet and VGG-16 need more than a quarter of a filler for each weight. Three of
+# the four printed rates lie *below* the orange interval; that of LeNet-300-100's `ip2` lies above it. So either the
+# zeros of these layers do not fall independently, or the paper counts in another way: it has no column for fillers.
 #
 # ## 1.3 Experiment: LeNet-300-100 and LeNet-5
 #
-# **Experiment.** Both nets learn MNIST, are pruned in two rounds to the shares of Tables 2 and 3, each round with
-# retraining, and are shared with the tables' bits. LeNet-300-100 is also shared with 2 bits, three values a layer, from
-# the paper's three starts for k-means: equal steps from the least weight to the greatest (*linear*), equal steps of the
-# distribution (*density*), random weights. From the linear start the codebook then learns for one more epoch. The
+# **Experiment.** Both nets learn MNIST, are pruned in two rounds to the fractions of Tables 2 and 3, each round with
+# retraining, and then share values, with the tables' bits. LeNet-300-100 also gets 2 bits, three values a layer, from
+# the paper's three starts for k-means: equal steps from the smallest weight to the largest (*linear*), equal steps of
+# the distribution (*density*), random weights. From the linear start the codebook then learns for one more epoch. The
 # **control** for that epoch: the pruned net, not shared, learns for one more epoch too.
 #
 # *Think first:* which costs more error, to drop 92 % of the weights, or to let the others be three values a layer?
@@ -375,16 +375,17 @@ print("two bits cost more, and a codebook that learns gets some of that back; on
 #
 # Two bits, once the pruned net is retrained. Right after pruning, the dropped weights cost more, but retraining takes
 # most of that cost away. A codebook that learns helps, and by more than one more epoch helps the control. Its steps are
-# a fifth of the control's, since each of its gradients is a sum over thousands of weights; with the larger ones a run
-# diverged (seen once). This experiment does not decide between the three starts: compare their lines with the ±. The
-# paper finds linear best in nearly all cases (Figure 8).
+# a fifth of the control's, since each of its gradients is a sum over up to thousands of weights; with the larger ones a
+# run diverged (seen once). In the stored run the random start is the worst of the three; between linear and density the
+# ± does not decide. The paper finds linear best in nearly all cases (Figure 8).
 #
 # </details>
 #
-# **What is stored.** The table counts the bits of indices, gaps, fillers and codebook. LeNet-5 runs only once, so its
-# error is no claim about learning. Week 1 left out the tables of the Huffman codes, and the paper does not mention
-# them. With 8 bits for the length of each possible symbol's word they stand in a line of their own: next to nothing of
-# a whole network, but for `conv1`, with its 500 weights, more than the codes save.
+# **What is stored.** The table counts the bits of indices, gaps, fillers and codebook. In brackets stands the paper's
+# number; for the fillers of each weight, what independent zeros would need. LeNet-5 runs only once, so its error is no
+# claim about learning. Week 1 left out the tables of the Huffman codes, and the paper does not mention them. With 8
+# bits for the length of each possible symbol's word they stand in a line of their own: next to nothing of a whole
+# network, but for `conv1`, with its 500 weights, more than the codes save.
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
 AS_PRINTED = {  # rates P+Q and P+Q+H in percent, then bits of an index and of a gap after Huffman coding
@@ -478,13 +479,16 @@ plt.show()
 # %% [markdown]
 # So the totals come out near the printed ones, from the text of the paper alone. In `ip1` the zeros are not
 # independent: pixels at the border are always black, their weights get no gradient from the data and are pruned first,
-# and long runs of zeros need more fillers. What the experiment does not show: the paper's errors. The paper's nets
-# train longer and on all of MNIST, as ours do with `FAST = False`.
+# and long runs of zeros need more fillers. That is not the whole story: `ip2` has no border, and in the stored run it
+# too has more than twice the fillers of independent zeros. What the experiment does not show: the paper's errors
+# (quoted, Table 1), 1.64 % before and 1.58 % after compression. Our nets learn a part of MNIST for a few epochs; where
+# `FAST` is false, all of it for longer.
 #
 # ## 1.4 What the tables print
 #
-# VGG-16 is the paper's best case, 49 times smaller. *Think first:* the last row of Table 5 gives a total rate of 2.05
-# %. It should be the mean of the rows above, weighted by their weights. May it be larger than that mean?
+# VGG-16 is the paper's best case, 49 times smaller. *Think first:* the last row of Table 5 has 2.05 % as the total
+# rate. It should be the mean of the rows above, each weighted by its number of weights. May it be larger than that
+# mean?
 #
 # <details><summary>Answer</summary>
 #
@@ -548,7 +552,7 @@ assert 5.5 < megabytes["dense"] / megabytes["sparse"] < 5.6
 #
 # ## 1.5 A network for phones, and the zeros around its images
 #
-# The networks of the paper have a place to save:
+# The paper's large networks have most of their weights in linear layers:
 
 # %% jupyter={"source_hidden": true}
 with torch.device("meta"):  # shapes only
@@ -562,14 +566,14 @@ for name, net in shapes.items():
     print(f"{share:4.0%} in linear layers, {depthwise / weights:5.1%} depthwise")
 
 # %% [markdown]
-# **EfficientNet-Lite0** has little of it. It is made of MobileNetV2's blocks: a 1x1 convolution to more channels, a
-# depthwise one, a 1x1 convolution back. Its trained weights and 20 labelled photographs of ImageNet come with the
-# set-up. One photograph is 5 points, so only large differences mean anything. The photographs belong to other people;
-# we show results only.
+# **EfficientNet-Lite0** does not. It is made of MobileNetV2's blocks: a 1x1 convolution to more channels, a depthwise
+# one, a 1x1 convolution back. Its trained weights and 20 labelled photographs of ImageNet come with the set-up. One
+# photograph is 5 points, so only large differences mean anything. The photographs belong to other people; we show
+# results only.
 #
 # First a trap. Where a 3x3 convolution has stride 2, an even side needs **one** row of zeros. TensorFlow's "same" puts
-# it on the right and below. PyTorch's nets pad both sides; the last row is never read. Both outputs have the same
-# shape:
+# it on the right and below. PyTorch's nets pad both sides, and never read the last row of zeros. Both outputs have the
+# same shape:
 
 # %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(2, 1, figsize=(7, 2.4), layout="constrained")
@@ -618,7 +622,7 @@ else:
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Four of 20, though none among the five best guesses. No error message says so, as all shapes agree.
+# Four of 20 best guesses; among the five best guesses it loses none. No error message says so, as all shapes agree.
 #
 # </details>
 #
@@ -796,7 +800,8 @@ if lite0_right:
 #
 # - **The 9x to 13x do not carry over without retraining.** Pruned by half, which is 2x, the net names next to nothing
 #   right.
-# - **int8 weights are four times smaller**, and 20 photographs show no loss beyond one of them.
+# - **int8 weights are four times smaller**, and 20 photographs show no loss beyond one of them. With 8 bits a step for
+#   each channel gains nothing that they could show.
 # - **The statistics belong to the weights.** New ones bring back about half of what pruning by half broke, without a
 #   label or a gradient. But the intact net does worse with them than with ImageNet's.
 #
@@ -885,8 +890,8 @@ print(f"300 x 784 at 10 %: rank {ranks[0]}, or rank 10 and {ranks[1]:,} single n
 # ## 2.2 The nearest matrix of rank r, and of L + S
 #
 # Write $W = \sum_i \sigma_i u_i v_i^\top$, its **singular value decomposition**, with the largest $\sigma_i$ first. Let
-# $\|\cdot\|^2$ be the sum of the squared numbers. Eckart and Young (1936): no matrix of rank $r$ is nearer to $W$ than
-# the sum of the first $r$ terms, and
+# $\|\cdot\|^2$ be the sum of the squared numbers. Eckart and Young (1936): no matrix of rank at most $r$ is nearer to
+# $W$ than the sum of the first $r$ terms, and
 #
 # $$\min_{\mathrm{rank}\, L \le r} \| W - L \|^2 \;=\; \sum_{i > r} \sigma_i^2 .$$
 
@@ -912,6 +917,17 @@ print(f"rank 7 of 30: squared distance {left_out:.1f}, as the singular values sa
 # The nearest *sparse* matrix is the largest numbers (hour 1's pruning). For the sum of both no closed form is known.
 # But if one part is fixed, the other has one. So take turns.
 #
+# *Think first:* can the distance ever rise? And what is left of the method with $r = 0$, or without a single number in
+# $S$?
+#
+# <details><summary>Answer</summary>
+#
+# It cannot rise: each half-step is the best choice with the other part fixed. It may end in a local minimum. With
+# $r = 0$ it is magnitude pruning, without $S$ it is Eckart and Young's: both ends are special cases, as the paper's
+# abstract says of pruning.
+#
+# </details>
+#
 # **Your turn.** One round.
 
 # %%
@@ -935,19 +951,8 @@ assert all(after <= before + 1e-9 for before, after in pairwise(turns))
 print("distance by round:", " ".join(f"{each:.2f}" for each in turns))
 
 # %% [markdown]
-# *Think first:* can the distance ever rise? And what is left of the method with $r = 0$, or without a single number in
-# $S$?
-#
-# <details><summary>Answer</summary>
-#
-# It cannot rise: each half-step is the best choice with the other part fixed. It may end in a local minimum. With
-# $r = 0$ it is magnitude pruning, without $S$ it is Eckart and Young's: both ends are special cases, as the paper's
-# abstract says of pruning.
-#
-# </details>
-#
 # An SVD in each round is expensive. The authors use a "fast SVD-free algorithm" (abstract). The one that we could read
-# is GreBsmo, by Zhou and Tao (2013). Its core: keep $v$ from round to round, and turn it once,
+# is GreBsmo, by Zhou and Tao (2013). Its core: keep $v$ from round to round, and renew $u$ and then $v$ once in each:
 #
 # $$u \leftarrow \mathrm{orth}\big((W - S)\, v^\top\big), \qquad v \leftarrow u^\top (W - S) .$$
 #
@@ -1179,10 +1184,10 @@ if lite_right:
     print("half of the numbers: the low rank alone recognises next to nothing, the largest weights at least four more")
 
 # %% [markdown]
-# One photograph is 5 points, so believe the large gaps only. The weights of this network are not low rank: cut blindly,
-# it recognises next to nothing. With a sparse part some of it comes back, but pruning alone, at the same count of
-# numbers, does better still. So the abstract's premise, filters that are "both low-rank and sparse", does not show in
-# this network without retraining.
+# One photograph is 5 points, so believe the large gaps only. The weights of this network are not near a rank that half
+# of the numbers can pay for: cut blindly, it recognises next to nothing. With a sparse part some of it comes back, but
+# pruning alone, at the same count of numbers, does better still. So the abstract's premise, filters that are "both
+# low-rank and sparse", does not show in this network without retraining.
 #
 # <details><summary>Seen once, with FAST=False: the low rank that looks at inputs, and a leak</summary>
 #
@@ -1279,8 +1284,8 @@ blocks.draw(block_orders, "Batch norm and sign come first")
 #
 # $$x * W \;\approx\; \big(\mathrm{sign}(x) \circledast \mathrm{sign}(W)\big) \odot K\, \alpha$$
 #
-# **Your turn.** One filter's factor is a number; a place's factor is a map. Make $K$ from $A$, the mean of $|x|$ over
-# the channels.
+# **Your turn.** The scale $\alpha$ of a filter is one number; $K$ is a map with a number for each place. Make $K$ from
+# $A$, the mean of $|x|$ over the channels.
 
 # %%
 def scale_of_places(x, size, padding=0):
@@ -1328,14 +1333,14 @@ assert 0.4 < together < 0.85
 print(f"the class is the library's block; its convolution and the one in floats have a correlation of {together:.2f}")
 
 # %% [markdown]
-# **The gradient.** The sign of a number $r$ has slope 0. The **straight-through estimator** passes the gradient on
-# where $|r| \le 1$, as if the slope were 1. Section 3.1 prints $r\, 1_{|r| \le 1}$ instead. *Think first:* what would
-# the printed one do to the gradient of an input of $-0.1$?
+# **The gradient.** The sign of a number $x$ has slope 0. The **straight-through estimator** passes the gradient on
+# where $|x| \le 1$, as if the slope were 1. Section 3.1 prints $x\, 1_{|x| \le 1}$ instead (with $r$ for $x$). *Think
+# first:* what would the printed one do to the gradient of an input of $-0.1$?
 #
 # <details><summary>Answer</summary>
 #
 # Its gradient would get a tenth of the size and the *wrong sign*. The paper that is cited for the estimator has 1, and
-# so has the authors' program. So we take $1_{|r| \le 1}$ as what is meant.
+# so has the authors' program. So we take $1_{|x| \le 1}$ as what is meant.
 #
 # </details>
 
@@ -1515,18 +1520,21 @@ print("XNOR in the usual order has over 10 points more errors than in the two ot
 
 # %% [markdown]
 # The usual order costs XNOR most. In the paper's order binary inputs cost more than binary weights. The paper's reason
-# for the order: the maximum of several signs is mostly $+1$, so pooled signs say little. The measured shares agree. But
-# $\mathrm{sign}(\max x_i) = \max \mathrm{sign}(x_i)$: pooling *before* the sign gives the same bits! The control
-# C-P-B-A shows what matters: batch norm *between* pooling and sign moves the threshold back, and most of the loss is
-# gone. What this does not show: the size of the effect in a large net. Table 3b has 14 points (quoted).
+# for the order: the maximum of several signs is mostly $+1$, so pooled signs say little. The measured fractions of $+1$
+# agree. But $\mathrm{sign}(\max x_i) = \max \mathrm{sign}(x_i)$: pooling *before* the sign gives the same bits! The
+# control C-P-B-A shows what matters: batch norm *between* pooling and sign moves the threshold back, and most of the
+# loss is gone. Or is it the gradient? Among equal signs the maximum passes it to only one of them. C-B-P-A has the same
+# bits as C-B-A-P, and there the gradient reaches the largest number. Its error was 64 ± 3 % (seen once), so the
+# gradient explains little. What this does not show: the size of the effect in a large net. Table 3b has 14 points
+# (quoted).
 #
 # **The authors' program is not their paper** (`allenai/XNOR-Net`, read). Its binary activation is the plain sign: $K$
 # is never computed. Its weights are centred over the input channels and clamped to $[-1, 1]$ before each step. And with
-# $m$ for $\alpha$, or 0 where $|w| \ge 1$, a gradient is multiplied by
+# $\alpha'$ for $\alpha$, or 0 where $|w| \ge 1$, a gradient is multiplied by
 #
-# $$\left(m + \frac{1}{n}\right) \left(1 - \frac{1}{c_{in}}\right) n ,$$
+# $$\left(\alpha' + \frac{1}{n}\right) \left(1 - \frac{1}{c_{in}}\right) n ,$$
 #
-# where the paper has $m + 1/n$. Only the authors can say which of the two has the printed accuracy.
+# where the paper has $\alpha' + 1/n$. Only the authors can say which of the two has the printed accuracy.
 
 # %% jupyter={"source_hidden": true}
 display(
@@ -1565,9 +1573,9 @@ display(
 # Its counts are exact for the source, before caches and the compiler, and are not times.
 #
 # A row is stored as entries: a **gap**, the number of zeros since the entry before, and the **index** of a shared
-# weight in the codebook. Entry $e$ stands in column
+# weight in the codebook. Entry $e$ stands in column $j_e$:
 #
-# $$c_e = c_{e-1} + \text{gap}_e + 1, \qquad c_{-1} = -1.$$
+# $$j_e = j_{e-1} + \text{gap}_e + 1, \qquad j_{-1} = -1.$$
 #
 # Here gaps have three bits, 7 zeros at most. A longer run of zeros is cut by a **filler**, an entry with the weight
 # 0. *Think first:* the gaps of a row are 1, 1, 7, 1, and its indices are 3, 1, 0, 2; index 0 marks a filler. In which
@@ -1629,8 +1637,8 @@ plt.show()
 # %% [markdown]
 # ## 3.2 A warp for each row
 #
-# A whole layer has many rows, one behind the other in the same two arrays; `row_start` says where each begins. The
-# obvious kernel for $y = Wx$ gives each row a thread, with the loop above:
+# A whole layer has many rows. They are stored one after the other in the same two arrays; `row_start` says where each
+# begins. The obvious kernel for $y = Wx$ gives each row a thread, with the loop above:
 
 # %%
 @cuda.jit
@@ -1740,8 +1748,8 @@ plt.show()
 
 # %% [markdown]
 # So a row gets a warp. But then each lane needs its column at once, and the column is a sum of `gap + 1` over **all**
-# entries up to its own (section 3.1). The lanes find these **running sums** together, in a few steps. A step has a
-# shift $s = 1, 2, 4, \dots$: each lane adds what lane `lane - s` has. Here are eight lanes:
+# entries up to its own (section 3.1). The lanes find these **running sums** together, in a few steps. The steps have
+# the shifts 1, 2, 4 and so on: in each, a lane adds what lane `lane - shift` has. Here are eight lanes:
 
 # %% jupyter={"source_hidden": true}
 gaps_plus_one = np.array([2, 2, 8, 2, 1, 5, 3, 1])
@@ -1801,7 +1809,7 @@ course.expect(dot, [eight @ factors])
 # ## 3.3 When is a sparse matrix more traffic than the dense one?
 #
 # The usual sparse format, **CSR** (compressed sparse rows), keeps a float and a 4-byte column number for each weight.
-# *Think first:* from which share of kept weights on does CSR move more bytes than the dense matrix? And when does a
+# *Think first:* from which fraction of kept weights on does CSR move more bytes than the dense matrix? And when does a
 # format of two bytes an entry, gap and index?
 #
 # Here are three kernels, each with a warp a row, for 32 rows of 1,024 columns. All that they read and write counts,
@@ -1901,7 +1909,7 @@ assert csr_values[0.45] > 4.5 and csr_reads_of_x > 1024 * 4 / 32  # the dense ke
 #
 # </details>
 #
-# CSR's first request at 9 % kept, drawn (row 0 begins with a sector, so four are enough for its values):
+# CSR's first request at 9 % kept, drawn (row 0 begins where a sector begins, so four are enough for its values):
 
 # %% jupyter={"source_hidden": true}
 display(csr_report.plot(next(a.line for a in csr_report.accesses if a.array == "values"), warp=0))
@@ -1945,13 +1953,13 @@ course.expect(f"{word[0]:08b}", "00101101")  # lane 0's vote is the last digit
 
 
 # %% [markdown]
-# Now two words hold the signs of two vectors. Equal signs multiply to $+1$, different ones to $-1$. Of $n$ places let
-# $d$ differ:
+# Now two words hold the signs of two vectors, and the count of section 2.6 multiplies them. Equal signs multiply to
+# $+1$, different ones to $-1$. Of $n$ places let $d$ differ:
 #
 # $$a \cdot b = (n - d) - d = n - 2d.$$
 #
-# The exclusive or, `p ^ q`, has a one wherever `p` and `q` differ, and `cuda.popc` counts ones. **Your turn:** each of
-# 256 threads has a different word of eight signs, and multiplies it with the same other word.
+# The exclusive or of two words, `^`, has a one wherever they differ, and `cuda.popc` counts ones. **Your turn:** each
+# of 256 threads has a different word of eight signs, and multiplies it with the same other word.
 
 # %%
 @cuda.jit
@@ -2007,9 +2015,10 @@ assert traffic["floats, tiles"][1] == 16 * traffic["votes, popc"][1]
 #
 # ## 3.5 Now you: low rank plus sparse, in one kernel
 #
-# Hour 2's layer is $W = L + S$, and $L = U^T V$ has rank $r$. Three kernels, one after the other, compute it: $V x$,
-# then $U^T$ times that, then plus $S x$. But each reads or writes something that a single kernel would keep in the
-# block. Here are both, counted for two vectors, 128 inputs and outputs, and rank 8:
+# Hour 2's layer is $W = L + S$, and $L$ has rank $r$. Here its first factor is stored transposed, with a row for each
+# of the $r$ directions: $L = u^\top v$. Three kernels, one after the other, compute $v x$, then $u^\top$ times that,
+# then plus $S x$. But each reads or writes something that a single kernel would keep in the block. Here are both,
+# counted for two vectors, 128 inputs and outputs, and rank 8:
 
 # %% jupyter={"source_hidden": true}
 fused_kernel = kernels.load("low_rank_sparse")
@@ -2079,9 +2088,9 @@ studylib.check("low_rank_sparse")
 #
 # 1. (★★) `ballot_sync` gives an `int32`. All 32 lanes vote yes: which number is that, and what does `popc` count if
 #    somebody widens it to 64 bits first?
-# 2. (★★★) The paper's Table 8 (quoted) has a sparse product of AlexNet's FC6 on a Titan X: 134.8 µs against 541.5 dense
-#    at batch 1, but 94.6 against 19.8 at batch 64. What does a dense product with tiles share over a batch that our
-#    kernel does not?
+# 2. (★★★) The paper's Table 8 (quoted) has a sparse product of AlexNet's `fc6` on a Titan X: 134.8 µs an image against
+#    541.5 dense at batch 1, but 94.6 against 19.8 at batch 64. What does a dense product with tiles share over a batch
+#    that our kernel does not?
 # 3. (★) Which rows make ELLPACK a bad choice, and what do gaps and indices pay for them?
 #
 # <details><summary>Answers for the facilitator</summary>
@@ -2105,8 +2114,8 @@ Markdown("\n".join(f"- [{reading.title}]({reading.link})" for reading in course.
 #
 # ## A.1 Deep Compression's tables, whole
 #
-# The paper's own tables, each number next to what it comes to. *Kept share* is solved from the printed rate, since the
-# shares are rounded to whole percents; the rate is computed from the printed share, without fillers.
+# The paper's own tables, each number next to what it comes to. *Kept* is solved from the printed rate, since the
+# fractions are rounded to whole percents; the rate is computed from the printed fraction, without fillers.
 
 # %% jupyter={"source_hidden": true}
 COLUMNS = {
