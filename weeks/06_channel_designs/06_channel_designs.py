@@ -73,7 +73,7 @@ rng = np.random.default_rng(SEED)
 
 # %% [markdown]
 # ## Run sheet
-# Three hours with a break in the first two. The presenter of a topic keeps its minutes; questions close each hour.
+# Three hours; the first two end with a break. The presenter of a topic keeps its minutes; questions close each hour.
 
 # %%
 course.sheet(".")
@@ -208,14 +208,15 @@ for depth, bottleneck in ((100, True), (100, False)):
 # <details><summary>Answer</summary>
 #
 # With it a layer has $4kC + 36k^2$ weights, without it $9kC$. The first is less where $5C > 36k$, so for $C > 7.2\,k$.
-# In DenseNet-BC with $k = 12$ and $k_0 = 24$ the first six layers of the first block are dearer with the bottleneck,
-# and only from the seventh on it saves. The following cell checks it.
+# In DenseNet-BC with $k = 12$ and $k_0 = 24$ the first six layers of the first block have more weights with the
+# bottleneck, and only from the seventh on it saves. The following cell checks it.
 #
 # </details>
 #
 # The second saving is the **compression**, C in the networks' names. Between two blocks a 1x1 convolution keeps the
 # share $\theta = 0.5$ of the maps, rounded down, and a 2x2 average pooling halves the side. The parameters in this
-# table all come out. (The errors are quoted; + stands for augmentation.)
+# table all come out. (The errors are quoted; + stands for augmentation. In the names L is the number of layers of the
+# whole net, so BC-100-12 is the net with L = 100 and k = 12.)
 
 # %% jupyter={"source_hidden": true}
 dearer = [l for l in range(1, 17) if 4 * 12 * (12 + 12 * l) + 36 * 12**2 > 9 * 12 * (12 + 12 * l)]
@@ -316,8 +317,8 @@ print("the gradients of the three programs are equal to the last bit")
 
 
 # %% [markdown]
-# **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell above has measured it, to check
-# your count: it asks autograd for every array that it saves, and counts each once.
+# **Your turn.** How many maps does each of them keep for a block of $n$ layers? The cell above has measured it, to
+# check your count: it asks autograd for every array that it saves, and counts each once.
 
 # %%
 def kept_maps(n, k0, k, how):
@@ -364,8 +365,9 @@ assert min(grown[:2]) > 3 and grown[2] < 2 and grown[1] > grown[0]
 # again*. The price of both savings is a second forward pass. (In it batch norm updates its running statistics once
 # more.)
 #
-# Two READMEs, *quoted* here, name the memory and the time of a training step of DenseNet-BC-100-12 on a card (optMemory
-# 0 to 4: settings of the authors' program). Below them stands what autograd keeps in that network, counted here.
+# Two READMEs, *quoted* here, name the memory and the time of a training step on a card. The authors' own trains
+# BC-100-12 (optMemory 0 to 4 are settings of their program); the other says only that its DenseNet-BC has 100 layers.
+# Below them stands what autograd keeps in BC-100-12, counted here.
 
 # %% jupyter={"source_hidden": true}
 MEASURES = {"memory on the card": "GPU memory in training", "time of a step": "time of a training step"}
@@ -473,8 +475,10 @@ assert min(related) > 0.3
 print("and where the 1x1's weights are large on average, a cut costs more: correlation above 0.3 in every seed")
 
 # %% [markdown]
-# What this shows: in this small net most far connections can be cut at little cost, one at a time. What it does
-# not show: that a net trained without them would be as good, or that two of them could be cut together, since several
+# What this shows: in this small net most far connections can be cut at little cost, one at a time. But only late
+# readers have far sources, and in the stored run an early reader loses much whichever source is cut. So part of the
+# difference between near and far is one between early and late: compare the numbers within a row. Nor does the picture
+# show that a net trained without them would be as good, or that two of them could be cut together, since several
 # sources may hold the same. Week 8's CondenseNet removes such connections while it trains.
 #
 # ## 1.5 Weigh the channels: squeeze and excitation
@@ -599,9 +603,9 @@ display(ledger.check("senet", show=SHOW))
 # <details><summary>Answer</summary>
 #
 # In the linear layers less than a thousandth: after the squeeze there is one number for each channel, so each weight is
-# used once for an image, not once for a pixel. Scaling the maps takes more than that. The paper's 0.26 % is a quotient
-# of two rounded numbers. Without the squeeze (Table 16) the same weights work at each pixel, and the error is higher
-# (quoted: 22.93 % in place of 22.28 %).
+# used once for an image, not once for a pixel. Scaling the maps takes more than that. The paper's 0.26 % is the
+# difference of two rounded numbers, 3.87 G and 3.86 G, divided by the second. Without the squeeze (Table 16) the same
+# weights work at each pixel, and the error is higher (quoted: 22.93 % in place of 22.28 %).
 #
 # </details>
 #
@@ -731,7 +735,7 @@ print("in every seed: at most the bound without an excitation, above it with one
 # ## 1.8 Experiment: does it help on digits?
 #
 # Now the plain digits: two separable convolutions, with and without excitation, and a plain net that is a little
-# *wider*, with about as many parameters as the one with excitation. *Vote first:* who wins? And one question more: we
+# *wider*, with about as many parameters as the one with excitation. *Vote first:* who wins? And one more question: we
 # replace each gate by its mean over the training images. What does the trained net lose?
 
 # %% jupyter={"source_hidden": true} tags=["nbval-ignore-output"]
@@ -792,7 +796,8 @@ print(f"the three designs' mean errors lie within 2 points; one image of {len(di
 #
 # What this shows: nothing for or against SENet. All three designs are wrong on a few images of 450, and the differences
 # are of the size of what seeds do. The task is too easy: one seed could have told either story. What it does not show
-# is that an excitation is useless. The paper's gain of one point is on ImageNet, where its baseline leaves 23 % wrong.
+# is that an excitation is useless. The paper gains 1.0 to 1.5 points on ImageNet, where its baselines leave 23 to 25 %
+# wrong.
 #
 # ## Questions for hour 1
 #
@@ -1022,7 +1027,7 @@ print(
 # equal: then $G > C$ exactly if $S G^2 > T$, that is $LMS > MS + L$, or $L / (L - 1) < MS$. For 3x3 windows that holds
 # as soon as there are two primary groups.
 #
-# **Your turn.** By the inequality of the means $MS + L \ge 2\sqrt{MS \cdot L} = 2\sqrt{S G}$, so
+# **Your turn.** By the inequality of the means $MS + L \ge 2\sqrt{MS \cdot L}$, and $MS \cdot L = S G$. So
 # $T \ge 2 \sqrt{S}\, G^{3/2}$. Which width $G$ can a pair of $T$ weights not exceed?
 
 # %%
@@ -1139,10 +1144,13 @@ for name, (layers, *_) in designs.items():
 assert list(full_after.values()) == [1, 2, 2, 3, 6, None]
 
 # %% [markdown]
+# Two layers are enough for the interleaved pair and for 8 shuffled groups. As 1x1 layers the shuffled groups have fewer
+# than half the weights of the pair. Finer groups need more layers, and 32 groups save nothing against 16.
+#
 # ## 2.4 Experiment: does a shuffle matter when the stem mixes?
 #
 # Week 2 proved that two groups which never mix cannot say whether two digits are the same: they compute a sum of two
-# functions, which is right in 75 % of the cases at most. But ShuffleNet's first layer, its **stem**, is a full 3x3
+# functions, which is right in at most 75 % of the cases. But ShuffleNet's first layer, its **stem**, is a full 3x3
 # convolution: every group sees all input channels from the start. So the stem is our control. Four nets have the same
 # two ShuffleNet units in two groups; their stem is grouped or full, their units have the shuffle or not. *Start the
 # next two cells, and vote while they run:* which of the four fail?
@@ -1189,7 +1197,7 @@ assert abs(results["full stem, shuffle"].mean - results["full stem, no shuffle"]
 print("in every seed: mixed nowhere, under 65 %; a shuffle, a full stem or both, over 75 %, the most for a sum")
 
 # %% [markdown]
-# What this shows: for this task one place that mixes is enough, be it the stem or the shuffle. So what week 2 proved
+# What this shows: one place that mixes, the stem or the shuffle, is enough to get past the 75 %. So what week 2 proved
 # (such a net *cannot express* the answer) is not why ShuffleNet needs its shuffle. All nets of the paper's Table 3 have
 # a full stem, and the shuffle still takes 1.3 to 5.8 points off their errors, more with 8 groups than with 3 at each
 # size.
@@ -1243,8 +1251,8 @@ print("every x with two living rows or more came back")
 
 # %% [markdown]
 # How often is that? Draw $B$ at random, from a distribution that does not change if a row changes its sign. Then each
-# $y_i$ is positive with probability ½, whatever $x$ is, and independently of the others: **$N$ coins are thrown, and
-# $x$ is kept if $n$ of them or more show heads.** That is the paper's Theorem 1. **Your turn.**
+# $y_i$ is positive with probability ½, whatever $x \ne 0$ is, and independently of the others: **$N$ coins are thrown,
+# and $x$ is kept if $n$ of them or more show heads.** That is the paper's Theorem 1. **Your turn.**
 
 # %%
 def kept(N, n):
@@ -1329,9 +1337,9 @@ display(ledger.check("mobilenet_v2", where="Appendix A"))
 #
 # $$(n + 1) \log_2 N \le N / 2.$$
 #
-# With the paper's expansion $t = N / n = 6$ that condition holds for no $n$. By exact fractions the bound itself fails from $n = 6$ on, so for
-# every bottleneck that expands: they read 16 to 160 channels. What the paper concludes stays right: nearly nothing is
-# lost.
+# With the paper's expansion $t = N / n = 6$ that condition holds for no $n$. By exact fractions the bound itself fails
+# from $n = 6$ on, so for every bottleneck that expands: they read 16 to 160 channels. What the paper concludes stays
+# right: nearly nothing is lost.
 #
 # ## 2.6 The inverted residual with a linear bottleneck
 #
@@ -1443,7 +1451,7 @@ if trained:
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# In three, all of them late in the net, and less than a quarter of the pixels in each. The paper reports two for its
+# In three, all of them late in the net. In each it is less than a quarter of the pixels. The paper reports two for its
 # own net. Before training, with batch norm centring each channel, about half of the channels are positive, as with the
 # coins. (ReLU6 clips at 6 as well; if one counts only the numbers strictly between, hardly more pixels fall below. A
 # block's residual connection, where it has one, carries the pixel past the ReLU.)
@@ -1479,19 +1487,21 @@ display(ledger.check("mobilenet_v2", where="Table 5", show=["layers, SSDLite"]))
 # ## Questions for hour 2
 #
 # 1. (★★★) On what does each of the three designs spend the work that it saves?
-# 2. (★★) The authors' PyTorch program of ShuffleNet reshapes to $(c/g, g)$ before it transposes. Is that the paper's shuffle?
-#    Does it matter?
+# 2. (★★) The authors' PyTorch program of ShuffleNet reshapes to $(c/g, g)$ before it transposes. Is that the paper's
+#    shuffle? Does it matter?
 # 3. (★★) Theorem 1 has no bias. What does a large positive bias do to the share that is kept, and what to the net?
-# 4. (★) Why may the sum of MobileNetV2's block stand between the narrow ends, and what would it cost between the wide ones?
+# 4. (★) Why may the sum of MobileNetV2's block stand between the narrow ends, and what would it cost between the wide
+#    ones?
 #
 # <details><summary>Answers for the facilitator</summary>
 #
 # 1. ShuffleNet and interleaved groups on width: more channels for the same work or weights. MobileNetV2 on width too,
 #    but only inside a block; between blocks it stays narrow, for memory.
-# 2. It is the inverse permutation: 12 channels in 3 groups come out as 0, 3, 6, 9, 1, ... in place of 0, 4, 8, 1, 5,
-#    .... Here both give each new group channels of every old one; but weights trained with one are wrong for the other.
-# 3. More numbers are positive, so more is kept; with all of them positive the layer is linear, and ReLU does nothing. A net must
-#    lose something somewhere to be more than a matrix.
+# 2. It is the inverse permutation: 12 channels in 3 groups come out in the order 0, 3, 6, 9, 1, ..., and the paper's is
+#    0, 4, 8, 1, 5, ... Here both give each new group channels of every old one, but weights trained with one are wrong
+#    for the other.
+# 3. More numbers are positive, so more is kept; with all of them positive the layer is linear, and ReLU does nothing. A
+#    net must lose something somewhere to be more than a matrix.
 # 4. The narrow ends have equal shapes, and what waits for the sum is $n$ channels. Between the wide ends it would be
 #    $t$ times as much.
 #
@@ -1548,7 +1558,7 @@ plt.show()
 
 
 # %% [markdown]
-# *Think first:* that is the address of a **write**. The layer behind the shuffle would rather **read** the right
+# *Think first:* your index is the address of a **write**. The layer behind the shuffle would rather **read** the right
 # channel. Which channel is at place $o$ after the shuffle?
 #
 # <details><summary>Answer</summary>
@@ -1679,8 +1689,8 @@ display(eight_groups.plot(warp=0))
 # Hour 1's squeeze and excitation takes the mean of each channel, computes a gate from the means, and multiplies the
 # channel by its gate. The mean is a sum over threads. Lanes of a warp add up without memory, by a **shuffle** of
 # registers (it shares only its name with the shuffle of channels). With `cuda.shfl_xor_sync(0xFFFFFFFF, total, shift)`
-# the lanes exchange their totals in pairs: with shift 4, lane 0 and lane 4 exchange, so do 1 and 5, and so on. The
-# first argument has a one for each lane that takes part, here for all 32.
+# the lanes exchange their totals in pairs, and each call returns the other lane's total: with shift 4, lane 0 and lane
+# 4 exchange, so do 1 and 5, and so on. The first argument has a one for each lane that takes part, here for all 32.
 #
 # **Your turn:** a warp holds 4 channels of 8 pixels, a pixel in each lane. Each pixel is multiplied by the sigmoid of
 # its channel's mean, a gate without weights.
@@ -1779,10 +1789,11 @@ for name, reports in (("four kernels", chain), ("one kernel", [at_once])):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Of the map, nothing: both versions read it twice and write it once, for no gate is known before the last pixel. One
-# kernel saves the small numbers in between, three launches, and perhaps the second read, if the image is still in a
-# cache near the block. So the larger gain lies elsewhere: the scaling could be part of the *next* layer's read, as the
-# shuffle is in section 3.2.
+# Of the map, nothing: both versions read it twice and write it once, because no gate is known before the last pixel.
+# One kernel saves most of the other sectors: the small numbers in between, where every warp of the scaling reads its
+# gate again, and some reads of the weights. It also saves three launches, and perhaps the second read of the map, if
+# the image is still in a cache near the block. But the map is most of the traffic, so the larger gain lies elsewhere:
+# the scaling could be part of the *next* layer's read, as the shuffle is in section 3.2.
 #
 # </details>
 #
@@ -1860,8 +1871,9 @@ assert all(live(c, side, 6 * c) > live(c, side, 1) / 10 for c, side in BLOCKS)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# From $2 + 12$ maps to $2 + 2$: by 3.5. A tenth would be 1.4 maps, less than input and output alone: no $q$ does it.
-# (Without pieces the output can wait until the expanded map is gone. Then the most at one time is 13 maps, not 14.)
+# In maps of $c$ channels, from $2 + 12$ to $2 + 2$: by 3.5. A tenth would be 1.4 maps, less than input and output
+# alone: no $q$ does it. (Without pieces the output can wait until the expanded map is gone. Then the most at one time
+# is 13 maps, not 14.)
 #
 # </details>
 #
@@ -1909,7 +1921,7 @@ assert 4 * 512 * 7 * 7 == 100_352  # question 2
 #
 # `exercises/06_channel_designs/channel_shuffle.py` (25 minutes) fuses the shuffle into a real layer, on its other
 # side: a grouped 1x1 convolution **writes** to shuffled places, with section 3.1's index. Open the file in a tab
-# beside this notebook, write, save, and run the cell; `study hint channel_shuffle` in a terminal helps. What you do
+# next to this notebook, write, save, and run the cell; `study hint channel_shuffle` in a terminal helps. What you do
 # not finish goes home, as do `squeeze_excite` (35 minutes) and `inverted_residual` (45); the appendix has what they
 # need.
 
@@ -1991,7 +2003,7 @@ for size, slow, fast in (("224x224", 108.8, 15.2), ("480x640", 617.0, 87.4), ("7
 display(ledger.check("shufflenet", where="Table 8"))
 
 # %% [markdown]
-# Table 5 sets ShuffleNets beside MobileNets of about the same work. Its column of differences is MobileNet's error
+# Table 5 compares ShuffleNets with MobileNets of about the same work. Its column of differences is MobileNet's error
 # minus ShuffleNet's, and it comes out with the errors that MobileNet's own paper prints:
 
 # %% jupyter={"source_hidden": true}
@@ -2006,9 +2018,10 @@ for name, top1 in rivals.items():
 # %% [markdown]
 # ### A.2.2 One block in t pieces
 #
-# The expanded map of an inverted residual need not exist as a whole (section 5.1). Cut its $N = t\,n$ channels into $t$
-# pieces of $n$. Each piece goes through its own part of the three layers, and the results add up, because the last
-# layer is linear and the middle one works on each channel by itself. (Hour 3's `inverted_residual` does this on a GPU.)
+# The expanded map of an inverted residual need not exist as a whole (the paper's section 5.1). Cut its $N = t\,n$
+# channels into $t$ pieces of $n$. Each piece goes through its own part of the three layers, and the results add up,
+# because the last layer is linear and the middle one works on each channel by itself. (Hour 3's `inverted_residual`
+# does this on a GPU.)
 
 # %% jupyter={"source_hidden": true}
 torch.manual_seed(SEED)
